@@ -1,0 +1,1 @@
+"""What one may plug in (`plugs`), and the YAML every plug shares (`settings`)."""

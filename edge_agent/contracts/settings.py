@@ -1,0 +1,220 @@
+"""The part of a machine's YAML that is the same for every driver; each driver's own settings extend it.
+
+These models are read by `check` and `schema`, so nothing here may import a protocol library.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from edge_agent.types import AlarmPriority, Kind, Store, Tag
+from edge_agent.units import Duration, Rate
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=128)]
+Criticality = Literal["A", "B", "C"]
+
+
+class StrictModel(BaseModel):
+    """Unknown keys are errors, numbers are not guessed from text, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+
+
+class LimitSettings(StrictModel):
+    """One limit of a tag: where it is, how urgent it is and what to do."""
+
+    value: float
+    """Where the limit is, in engineering units."""
+    priority: AlarmPriority = AlarmPriority.MEDIUM
+    """low, medium, high or critical."""
+    action: str = ""
+    """What the operator should do; printed in the alarm."""
+    on_delay: Duration | None = None
+    """How long the limit must be exceeded before the alarm is raised."""
+    off_delay: Duration | None = None
+    """How long the value must be back before the alarm clears."""
+    hysteresis: float | None = Field(default=None, ge=0)
+    """How far the value must come back before the alarm clears, in engineering units."""
+
+
+def _limit(value: Any) -> Any:
+    return {"value": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Limit = Annotated[LimitSettings, BeforeValidator(_limit)]
+
+
+class LimitsSettings(StrictModel):
+    """The limits of a tag; `active_when`, delays and hysteresis apply to each that does not say its own."""
+
+    low_low: Limit | None = None
+    low: Limit | None = None
+    high: Limit | None = None
+    high_high: Limit | None = None
+    active_when: str | None = None
+    """An expression over the machine's tags; while it is false the alarms are suppressed by design."""
+    on_delay: Duration = 0.0
+    off_delay: Duration = 0.0
+    hysteresis: float = Field(default=0.0, ge=0)
+
+    NAMES: ClassVar[tuple[str, ...]] = ("low_low", "low", "high", "high_high")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LimitsSettings:
+        values = [(name, limit.value) for name in self.NAMES if (limit := getattr(self, name))]
+        for (name, value), (above, higher) in zip(values, values[1:], strict=False):
+            if value >= higher:
+                raise ValueError(f"{name} ({value:g}) must be below {above} ({higher:g})")
+        return self
+
+
+class DiscreteAlarmSettings(StrictModel):
+    """An alarm on a state: raised while the tag has the value `when`."""
+
+    when: bool | float
+    """The value that raises the alarm."""
+    priority: AlarmPriority = AlarmPriority.MEDIUM
+    action: str = ""
+    message: str = ""
+    """What the alarm says; default: the tag's label or name."""
+    active_when: str | None = None
+    on_delay: Duration = 0.0
+    off_delay: Duration = 0.0
+
+
+class TagSettings(StrictModel):
+    """What every tag may say, whatever the driver."""
+
+    label: str | None = None
+    """Free text shown to people."""
+    description: str | None = None
+    unit: str | None = None
+    """Engineering unit, e.g. mm/s."""
+    kind: Kind | None = None
+    """measurement, setpoint, counter, state or config; default by type and unit."""
+    range: tuple[float, float] | None = None
+    """Engineering range [low, high]."""
+    every: Duration | None = None
+    """Scan rate of this tag; default: the machine's."""
+    scan: str | None = None
+    """Scan class of this tag, instead of `every`."""
+    store: Store | None = None
+    """float (default for numbers and states), int, bool or string."""
+    deadband: float | Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?%$")] = 0.0
+    """Changes smaller than this are not passed on; absolute, or a percentage of `range`."""
+    max_interval: Duration = 600.0
+    """A held value is emitted again after this long."""
+    limits: LimitsSettings | None = None
+    alarm: DiscreteAlarmSettings | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TagSettings:
+        if self.every is not None and self.scan is not None:
+            raise ValueError("a tag has either `every` or `scan`, not both")
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError("range is [low, high] with low below high")
+        if isinstance(self.deadband, str) and self.range is None:
+            raise ValueError("a deadband in percent needs `range`")
+        return self
+
+    @property
+    def deadband_units(self) -> float:
+        """The deadband in engineering units."""
+        if isinstance(self.deadband, str):
+            low, high = self.range or (0.0, 0.0)
+            return float(self.deadband.rstrip("%")) / 100 * (high - low)
+        return float(self.deadband)
+
+    def tag(self, name: str, type_: str) -> Tag:
+        """The runtime tag for these settings; `type_` is the type of INTERFACE.md the driver reads."""
+        return Tag(
+            name=name,
+            kind=self.kind or default_kind(type_, self.unit),
+            type=type_,
+            unit=self.unit,
+            label=self.label,
+            range=self.range,
+            store=self.store or (Store.STRING if type_ == "string" else Store.FLOAT),
+            deadband=self.deadband_units,
+            max_interval=self.max_interval,
+        )
+
+
+_COUNTER_UNITS = frozenset({"kWh", "Wh", "MWh", "kvarh", "h", "pcs", "m3", "m³", "l_total"})
+
+
+def default_kind(type_: str, unit: str | None) -> Kind:
+    """The kind of a tag that does not say: bool is a state, string is config, kWh is a counter."""
+    if type_ == "bool":
+        return Kind.STATE
+    if type_ == "string":
+        return Kind.CONFIG
+    return Kind.COUNTER if unit in _COUNTER_UNITS else Kind.MEASUREMENT
+
+
+class HealthSettings(StrictModel):
+    """How a machine's health is judged."""
+
+    tags: list[str] | None = None
+    """The tags that are judged; default: every tag of kind measurement that is not context."""
+    context: list[str] = []
+    """Tags that explain the others (load, ambient, product) and are not judged."""
+    running_when: str | None = None
+    """An expression over the machine's tags; rows are judged and learned while it is true."""
+    learn: Duration = 14_400.0
+    """Least time of running machine to learn from."""
+    false_alarms: Rate = 1 / 91.3125
+    """The budget of false alerts for this machine that the limits are calibrated to."""
+    action: str = ""
+    """What the technician should do when the machine is no longer normal."""
+    detector: str = "ensemble"
+    """Which detector, by its name in the registry."""
+
+
+class MachineSettings(StrictModel):
+    """What every machine may say, whatever the driver; each driver adds its own keys and its own tags."""
+
+    driver: str
+    """Which driver reads the machine: modbus, opcua."""
+    url: str
+    """Where the machine is."""
+    label: str | None = None
+    """What is on the door; shown to people."""
+    location: str | None = None
+    asset_id: str | None = None
+    description: str | None = None
+    manual: str | None = None
+    criticality: Criticality | None = None
+    area: Name | None = None
+    line: Name | None = None
+    measurement: Name = "readings"
+    """Measurement of the line protocol this machine's readings go to."""
+    every: Duration | None = None
+    """Scan rate of the machine's tags; default 1s."""
+    scan: str | None = None
+    """Scan class of the machine's tags, instead of `every`."""
+    timeout: Duration = 1.0
+    """How long to wait for an answer."""
+    health: HealthSettings | Literal[False] = HealthSettings()
+    """How health is judged, or `off`."""
+    tags: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _health_off(cls, values: Any) -> Any:
+        # YAML 1.2 reads `off` as text: that is how INTERFACE.md switches a part off.
+        if isinstance(values, dict) and values.get("health") == "off":
+            return {**values, "health": False}
+        return values
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> MachineSettings:
+        if self.every is not None and self.scan is not None:
+            raise ValueError("a machine has either `every` or `scan`, not both")
+        return self
+
+    def rate_of(self, tag: TagSettings) -> float:
+        """Seconds between scans of `tag`; scan classes were resolved to `every` when the file was loaded."""
+        return tag.every or self.every or 1.0

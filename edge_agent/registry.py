@@ -1,0 +1,91 @@
+"""kind -> class, imported only when it is asked for.
+
+A built-in table of strings, then entry points (groups `edge_agent.drivers`, `edge_agent.detectors`,
+`edge_agent.commands`), so that a Modbus-only agent never loads asyncua, and a third party's driver looks just
+like ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from edge_agent.contracts.plugs import Detector, Driver
+from edge_agent.contracts.settings import MachineSettings
+from edge_agent.errors import EdgeAgentError
+
+DRIVERS: Mapping[str, tuple[str, str]] = {
+    "modbus": (
+        "edge_agent_drivers.modbus.settings:ModbusMachine",
+        "edge_agent_drivers.modbus.driver:ModbusDriver",
+    ),
+    "opcua": (
+        "edge_agent_drivers.opcua.settings:OpcuaMachine",
+        "edge_agent_drivers.opcua.driver:OpcuaDriver",
+    ),
+}
+"""Driver name -> (its settings model, which loads no protocol library; the driver itself)."""
+
+DETECTORS: Mapping[str, str] = {"ensemble": "edge_agent_models.ensemble:EnsembleDetector"}
+
+COMMANDS: Mapping[str, str] = {"simulate": "edge_agent_simulators.command:simulate"}
+"""What the bays bring to the command line."""
+
+
+class UnknownKind(EdgeAgentError):
+    """Nothing of that name is installed."""
+
+
+def load(reference: str) -> Any:
+    """The object behind `package.module:name`."""
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as missing:
+        if missing.name and missing.name.split(".")[0].startswith("edge_agent"):
+            raise EdgeAgentError(
+                f"{missing.name} is not installed: run `make setup`, or `pip install -e .` in the checkout"
+            ) from missing
+        raise
+
+
+def _lookup(table: Mapping[str, Any], group: str, what: str, kind: str) -> Any:
+    if kind in table:
+        return table[kind]
+    points = {point.name: point.value for point in entry_points(group=group)}
+    if kind in points:
+        return points[kind]
+    known = sorted({*table, *points})
+    close = difflib.get_close_matches(kind, known, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise UnknownKind(f"{what} '{kind}' is not installed; {hint}installed: {', '.join(known)}")
+
+
+def driver_names() -> list[str]:
+    """Every driver that can be named in YAML."""
+    return sorted({*DRIVERS, *(point.name for point in entry_points(group="edge_agent.drivers"))})
+
+
+def driver_settings(kind: str) -> type[MachineSettings]:
+    """The settings model of a driver. UnknownKind with a suggestion where there is none."""
+    entry = _lookup(DRIVERS, "edge_agent.drivers", "driver", kind)
+    return cast("type[MachineSettings]", load(entry[0]) if isinstance(entry, tuple) else load(entry).Settings)
+
+
+def driver(kind: str) -> type[Driver]:
+    """The driver class of that name. UnknownKind with a suggestion where there is none."""
+    entry = _lookup(DRIVERS, "edge_agent.drivers", "driver", kind)
+    return cast("type[Driver]", load(entry[1] if isinstance(entry, tuple) else entry))
+
+
+def detector(kind: str) -> type[Detector]:
+    """The detector class of that name. UnknownKind with a suggestion where there is none."""
+    return cast("type[Detector]", load(_lookup(DETECTORS, "edge_agent.detectors", "detector", kind)))
+
+
+def command(name: str) -> Callable[..., int]:
+    """A command a bay brings: a function of the parsed options that returns the exit code."""
+    return cast("Callable[..., int]", load(_lookup(COMMANDS, "edge_agent.commands", "command", name)))

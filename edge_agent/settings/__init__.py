@@ -1,0 +1,1 @@
+"""YAML -> checked models, with every problem named at its place."""

@@ -1,0 +1,99 @@
+"""Durations (`250ms 1s 5m 4h 7d`), sizes (`64MiB 2GiB`) and rates (`1 per quarter`) as people write them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_PER_DAYS = {"day": 1.0, "week": 7.0, "month": 30.4375, "quarter": 91.3125, "year": 365.25}
+
+_NUMBER_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s+per\s+(day|week|month|quarter|year)")
+
+
+def _scaled(text: str, table: dict[str, Any], what: str, examples: str) -> float:
+    match = _NUMBER_UNIT.fullmatch(text.strip())
+    if match is None or match[2] not in table:
+        raise ValueError(f"'{text}' is not a {what}; write a number with its unit: {examples}")
+    return float(match[1]) * table[match[2]]
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `250ms`, `1s`, `5m`, `4h`, `7d` or `2w`; ValueError with the fix otherwise."""
+    return _scaled(text, _SECONDS, "duration", "250ms, 1s, 5m, 4h, 7d")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `64MiB`, `2GiB`, `500MB`; ValueError with the fix otherwise."""
+    return int(_scaled(text, _BYTES, "size", "64MiB, 2GiB"))
+
+
+def parse_rate(text: str) -> float:
+    """Events per day of `1 per quarter`; ValueError with the fix otherwise."""
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(
+            f"'{text}' is not a rate; write N per day, week, month, quarter or year: 1 per quarter"
+        )
+    return float(match[1]) / _PER_DAYS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as people write it, in its largest whole unit: 0.25 -> 250ms, 90 -> 90s, 7200 -> 2h."""
+    for unit in ("w", "d", "h", "m", "s"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str):
+        return parse_duration(value)
+    raise ValueError(f"a duration needs its unit: write {value}s or {value}ms")
+
+
+def _size(value: object) -> object:
+    if isinstance(value, str):
+        return parse_size(value)
+    raise ValueError(f"a size needs its unit: write {value}MiB or {value}GiB")
+
+
+def _rate(value: object) -> object:
+    if isinstance(value, str):
+        return parse_rate(value)
+    raise ValueError("a rate is written like 1 per quarter")
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|min|h|d|w)$",
+            "examples": ["250ms", "1s", "4h"],
+        }
+    ),
+]
+"""Seconds, written with a unit in YAML."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|[kMG]B|[KMG]iB)$", "examples": ["2GiB"]}
+    ),
+]
+"""Bytes, written with a unit in YAML."""
+
+Rate = Annotated[
+    float,
+    BeforeValidator(_rate),
+    WithJsonSchema({"type": "string", "pattern": _RATE.pattern, "examples": ["1 per quarter"]}),
+]
+"""Events per day, written `N per day|week|month|quarter|year` in YAML."""
