@@ -26,7 +26,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedClock(Clock):
-    """A clock that was at `epoch` (UTC, ns) when the monotonic clock stood at `origin` (ns), and runs `rate` times as fast.
+    """A clock that stood at `epoch` (UTC, ns) at monotonic time `origin` (ns), and runs `rate` times as fast.
 
     CLOCK_MONOTONIC is the same for all processes of a machine, so simulators in child processes given the
     same three numbers tell the same time.

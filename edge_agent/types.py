@@ -1,4 +1,4 @@
-"""The words the whole house shares: quality, tag, sample batch, record, score, alert. Standard library only."""
+"""The words the whole house shares: quality, tag, sample batch, record, score, alert."""
 
 from __future__ import annotations
 

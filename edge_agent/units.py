@@ -19,7 +19,7 @@ def _scaled(text: str, table: dict[str, Any], what: str, examples: str) -> float
     match = _NUMBER_UNIT.fullmatch(text.strip())
     if match is None or match[2] not in table:
         raise ValueError(f"'{text}' is not a {what}; write a number with its unit: {examples}")
-    return float(match[1]) * table[match[2]]
+    return float(match[1]) * float(table[match[2]])
 
 
 def parse_duration(text: str) -> float:

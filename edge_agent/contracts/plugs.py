@@ -1,4 +1,4 @@
-"""Driver, Detector, Sink: the three things one may plug in, named in `edge_agent.registry` or by entry points.
+"""Driver, Detector, Sink: the three things one may plug in, named in the registry or by entry points.
 
 The stages between them own retrying, queueing, alarms and storage; a plug does its one thing and says
 plainly when it cannot.

@@ -5,6 +5,7 @@ These models are read by `check` and `schema`, so nothing here may import a prot
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -64,7 +65,7 @@ class LimitsSettings(StrictModel):
     @model_validator(mode="after")
     def _ordered(self) -> LimitsSettings:
         values = [(name, limit.value) for name in self.NAMES if (limit := getattr(self, name))]
-        for (name, value), (above, higher) in zip(values, values[1:], strict=False):
+        for (name, value), (above, higher) in itertools.pairwise(values):
             if value >= higher:
                 raise ValueError(f"{name} ({value:g}) must be below {above} ({higher:g})")
         return self
