@@ -1,0 +1,169 @@
+"""One machine's scans: cadence on the monotonic clock, and the one owner of reconnecting.
+
+A machine that is away costs nobody else anything: each sampler is a task of its own, tries again with a
+jittered backoff, and says `not_connected` for every tag meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from edge_agent.clock import Clock, Stamp
+from edge_agent.contracts.plugs import Driver
+from edge_agent.errors import DeviceRefused, DriverError
+from edge_agent.types import ReadGroup, Reason, SampleBatch, bad
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY = 0.5
+LONGEST_RETRY = 30.0
+
+Emit = Callable[[SampleBatch], None]
+
+
+@dataclass(slots=True)
+class _Due:
+    """When a read group is due next, on the loop's monotonic clock."""
+
+    group: ReadGroup
+    at: float
+
+    def advance(self, now: float) -> int:
+        """Move to the next slot after `now` on the fixed grid; the number of slots that were missed."""
+        self.at += self.group.every
+        missed = max(0, int((now - self.at) // self.group.every) + 1) if now > self.at else 0
+        self.at += missed * self.group.every
+        return missed
+
+
+@dataclass(slots=True)
+class SamplerState:
+    """What a sampler is doing, for vitals and /readyz. Times are on the loop's monotonic clock."""
+
+    machine: str
+    connected: bool = False
+    error: str = ""
+    tried_at: float = 0.0
+    read_at: float = 0.0
+    next_try_at: float = 0.0
+    scans: int = 0
+    overruns: int = 0
+    failures: int = 0
+    slowest_period: float = field(default=1.0)
+
+
+class Sampler:
+    """Reads one machine for as long as the agent runs."""
+
+    def __init__(
+        self,
+        machine: str,
+        driver: Driver,
+        emit: Emit,
+        clock: Clock,
+        *,
+        on_failure: Callable[[str], None] = lambda _reason: None,
+        on_recovery: Callable[[], None] = lambda: None,
+        on_scan: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        self._driver = driver
+        self._emit = emit
+        self._stamp = Stamp(clock)
+        self._on_failure = on_failure
+        self._on_recovery = on_recovery
+        self._on_scan = on_scan
+        self._retry = FIRST_RETRY
+        self._said_down = False
+        self.state = SamplerState(machine, slowest_period=max(group.every for group in driver.groups))
+
+    async def run(self) -> None:
+        """Connect, scan, and start over after every failure; ends only by being cancelled."""
+        try:
+            while True:
+                try:
+                    await self._session()
+                except DriverError as error:
+                    self._failed(error)
+                except Exception as error:
+                    # A fault of our own in one driver must not take the other machines with it.
+                    log.exception("%s: the driver failed unexpectedly", self.state.machine)
+                    self._failed(error)
+                finally:
+                    self.state.connected = False
+                    await self._driver.close()
+                await self._back_off()
+        finally:
+            self._emit_all_bad(self._driver.groups, Reason.NOT_CONNECTED)
+
+    async def _session(self) -> None:
+        """Scan until the driver says that the connection is gone."""
+        self.state.tried_at = asyncio.get_running_loop().time()
+        await self._driver.connect()
+        schedule = self._spread()
+        while True:
+            due = min(schedule, key=lambda entry: entry.at)
+            await self._sleep_until(due.at)
+            await self._scan(due.group)
+            missed = due.advance(asyncio.get_running_loop().time())
+            self.state.overruns += missed
+
+    def _spread(self) -> list[_Due]:
+        """The first slots, spread a little so that groups do not all fall on the same instant."""
+        now = asyncio.get_running_loop().time()
+        step = min(group.every for group in self._driver.groups) / len(self._driver.groups)
+        return [_Due(group, now + index * step) for index, group in enumerate(self._driver.groups)]
+
+    async def _sleep_until(self, at: float) -> None:
+        delay = at - asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, delay))
+
+    async def _scan(self, group: ReadGroup) -> None:
+        loop = asyncio.get_running_loop()
+        started = self.state.tried_at = loop.time()
+        batches = await self._driver.read(group)
+        now = loop.time()
+        self.state.scans += 1
+        self.state.read_at = now
+        self._on_scan(now - started)
+        if not self.state.connected:
+            self._recovered()
+        for batch in batches:
+            self._emit(batch)
+
+    def _recovered(self) -> None:
+        if self._said_down:
+            log.info("%s: answers again", self.state.machine)
+        self.state.connected = True
+        self.state.error = ""
+        self._said_down = False
+        self._retry = FIRST_RETRY
+        self._on_recovery()
+
+    def _failed(self, error: Exception) -> None:
+        self.state.failures += 1
+        self.state.error = str(error)
+        if not self._said_down:
+            log.warning("%s: %s; trying again until it answers", self.state.machine, error)
+            self._said_down = True
+            self._emit_all_bad(self._driver.groups, Reason.NOT_CONNECTED)
+        if isinstance(error, DeviceRefused):
+            self._retry = LONGEST_RETRY
+        self._on_failure(str(error))
+
+    def _emit_all_bad(self, groups: Iterable[ReadGroup], reason: Reason) -> None:
+        for group in groups:
+            count = len(group.tags)
+            statuses = dict.fromkeys(range(count), bad(reason))
+            self._emit(
+                SampleBatch(self.state.machine, group.names, self._stamp.next(), [None] * count, statuses)
+            )
+
+    async def _back_off(self) -> None:
+        delay = self._retry * random.uniform(0.8, 1.2)
+        self._retry = min(self._retry * 2, LONGEST_RETRY)
+        self.state.next_try_at = asyncio.get_running_loop().time() + delay
+        await asyncio.sleep(delay)

@@ -1,0 +1,134 @@
+"""The sampler: cadence, reconnecting, and a machine that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from edge_agent.clock import Clock, Stamp
+from edge_agent.contracts.plugs import Driver
+from edge_agent.contracts.settings import MachineSettings
+from edge_agent.errors import DeviceUnreachable
+from edge_agent.pipeline.sampler import Sampler
+from edge_agent.types import Quality, ReadGroup, Reason, SampleBatch, Tag
+
+SETTINGS = MachineSettings(driver="scripted", url="scripted:")
+
+
+class Scripted(Driver):
+    """A machine in memory: it counts its scans and fails when told to."""
+
+    def __init__(self, *rates: float) -> None:
+        super().__init__("m", SETTINGS, Clock())
+        self._groups = tuple(ReadGroup((Tag(f"t{i}"),), rate) for i, rate in enumerate(rates))
+        self._stamp = Stamp(Clock())
+        self.connects = 0
+        self.closes = 0
+        self.scans: list[tuple[float, str]] = []
+        self.down = False
+        self.broken = False
+        self.slow = 0.0
+
+    @property
+    def groups(self) -> tuple[ReadGroup, ...]:
+        return self._groups
+
+    async def connect(self) -> None:
+        self.connects += 1
+        if self.down:
+            raise DeviceUnreachable("no route to host")
+
+    async def read(self, group: ReadGroup, *, raw: bool = False) -> list[SampleBatch]:
+        if self.broken:
+            raise KeyError("a fault of the driver itself")
+        if self.down:
+            raise DeviceUnreachable("connection lost")
+        if self.slow:
+            await asyncio.sleep(self.slow)
+        self.scans.append((asyncio.get_running_loop().time(), group.names[0]))
+        return [SampleBatch("m", group.names, self._stamp.next(), [1.0])]
+
+    async def close(self) -> None:
+        self.closes += 1
+
+
+@contextlib.asynccontextmanager
+async def sampling(driver: Scripted) -> AsyncIterator[tuple[Sampler, list[SampleBatch]]]:
+    batches: list[SampleBatch] = []
+    sampler = Sampler("m", driver, batches.append, Clock())
+    task = asyncio.create_task(sampler.run())
+    try:
+        yield sampler, batches
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: object, seconds: float = 5.0) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_each_group_has_its_own_rate() -> None:
+    """Two scan rates on one machine are both kept, without drift."""
+    driver = Scripted(0.02, 0.1)
+    async with sampling(driver):
+        await asyncio.sleep(1.05)
+    fast = [at for at, name in driver.scans if name == "t0"]
+    slow = [at for at, name in driver.scans if name == "t1"]
+    assert 45 <= len(fast) <= 54
+    assert 9 <= len(slow) <= 12
+    assert abs((fast[-1] - fast[0]) / (len(fast) - 1) - 0.02) < 0.003
+
+
+async def test_no_burst_after_a_slow_scan() -> None:
+    """Slots that passed during a slow scan are counted as overruns, never caught up."""
+    driver = Scripted(0.02)
+    async with sampling(driver) as (sampler, _):
+        await until(lambda: len(driver.scans) >= 3)
+        driver.slow = 0.2
+        await until(lambda: len(driver.scans) >= 5)
+        driver.slow = 0.0
+        before = len(driver.scans)
+        await asyncio.sleep(0.1)
+        assert len(driver.scans) - before <= 8
+        assert sampler.state.overruns >= 9
+
+
+async def test_a_lost_machine_comes_back_by_itself() -> None:
+    """A failure closes, says not_connected once for every tag, and connects again when it can."""
+    driver = Scripted(0.02)
+    async with sampling(driver) as (sampler, batches):
+        await until(lambda: len(driver.scans) >= 2)
+        driver.down = True
+        await until(lambda: not sampler.state.connected)
+        driver.down = False
+        before = len(driver.scans)
+        await until(lambda: len(driver.scans) > before + 1)
+        lost = [batch for batch in batches if batch.statuses]
+    assert len(lost) == 1
+    assert lost[0].status(0) == (Quality.BAD, Reason.NOT_CONNECTED)
+    assert driver.connects >= 2
+    assert driver.closes >= 1
+
+
+async def test_a_fault_of_the_driver_is_contained() -> None:
+    """An unexpected exception in a driver is treated as a failure of that machine, not of the agent."""
+    driver = Scripted(0.02)
+    driver.broken = True
+    async with sampling(driver) as (sampler, _):
+        await until(lambda: sampler.state.failures >= 1)
+        driver.broken = False
+        await until(lambda: sampler.state.connected)
+
+
+async def test_stopping_says_not_connected() -> None:
+    """When the agent stops, the last word on every tag is that nobody looks any more."""
+    driver = Scripted(0.02)
+    async with sampling(driver) as (_, batches):
+        await until(lambda: len(driver.scans) >= 1)
+    assert batches[-1].status(0).reason is Reason.NOT_CONNECTED
