@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from edge_agent.alarms.store import AlarmStore
 from edge_agent.alarms.wire import alert_json
 from edge_agent.lineprotocol import alarm_line
 from edge_agent.pipeline.outlets import Board, Journalling, Place
 from edge_agent.types import AlarmState, Alert, Priority
 
 log = logging.getLogger(__name__)
+
+
+Record = Callable[[Sequence[Alert], int], None]
+"""Keeps transitions for a restart; returns at once, the writing is somebody else's."""
 
 
 class AlertPublisher:
@@ -22,21 +25,23 @@ class AlertPublisher:
         place: Place,
         journal: Journalling,
         board: Board,
-        store: AlarmStore,
+        record: Record,
         on_alert: Callable[[Alert], None] = lambda _alert: None,
     ) -> None:
         self._place = place
         self._journal = journal
         self._board = board
-        self._store = store
+        self._record = record
         self._on_alert = on_alert
 
-    def publish(self, alerts: Sequence[Alert]) -> None:
-        """Store, journal and show each transition."""
+    def publish(self, alerts: Sequence[Alert], at: int) -> None:
+        """Store, journal and show each transition; `at` is when it happened (UTC ns)."""
+        if not alerts:
+            return
+        self._record(alerts, at)
         for alert in alerts:
-            self._store.save(alert)
             self._journal.append(
-                self._place.machine, alarm_line(self._place.levels, alert), Priority.ALARM, urgent=True
+                self._place.machine, alarm_line(self._place.levels, alert, at), Priority.ALARM, urgent=True
             )
             self.show(alert)
             log.info("%s: %s is %s: %s", alert.machine, alert.id, alert.state.value, alert.message)

@@ -67,7 +67,7 @@ class Fanout:
         self._on_batch(batch)
         self._write(batch)
         self._write_quality(batch)
-        self._alerts.publish(self._limits.evaluate(batch))
+        self._alerts.publish(self._limits.observe(batch), batch.timestamp)
         if self._topics is not None:
             self._topics.take(batch)
         if self._rows is not None and (row := self._rows.take(batch, self._running())):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
-from edge_agent.errors import DeviceRefused, DriverError
+from edge_agent.errors import DeviceRefused, DeviceUnreachable, DriverError
 from edge_agent.types import ReadGroup, Reason, SampleBatch, bad
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,12 @@ class Sampler:
         self._on_failure = on_failure
         self._on_recovery = on_recovery
         self._on_scan = on_scan
+        self.on_try: Callable[[], None] = lambda: None
+        """Called at each attempt to connect or to scan: the sign that the sampler is alive."""
         self._retry = FIRST_RETRY
         self._said_down = False
+        self._asked: deque[asyncio.Future[list[SampleBatch]]] = deque()
+        self._wake = asyncio.Event()
         self.state = SamplerState(machine, slowest_period=max(group.every for group in driver.groups))
 
     async def run(self) -> None:
@@ -94,22 +99,43 @@ class Sampler:
                     self._failed(error)
                 finally:
                     self.state.connected = False
+                    self._refuse_asked()
                     await self._driver.close()
                 await self._back_off()
         finally:
             self._emit_all_bad(self._driver.groups, Reason.NOT_CONNECTED)
 
+    async def read_once(self) -> list[SampleBatch]:
+        """One extra scan of every group with what the device sent, through the running connection.
+
+        DeviceUnreachable where the machine is away at the moment.
+        """
+        if not self.state.connected:
+            raise DeviceUnreachable(self.state.error or f"{self.state.machine} is not connected yet")
+        answer: asyncio.Future[list[SampleBatch]] = asyncio.get_running_loop().create_future()
+        self._asked.append(answer)
+        self._wake.set()
+        return await answer
+
     async def _session(self) -> None:
         """Scan until the driver says that the connection is gone."""
-        self.state.tried_at = asyncio.get_running_loop().time()
+        self._tried()
         await self._driver.connect()
         schedule = self._spread()
         while True:
             due = min(schedule, key=lambda entry: entry.at)
-            await self._sleep_until(due.at)
+            if await self._asked_before(due.at):
+                await self._answer()
+                continue
             await self._scan(due.group)
             missed = due.advance(asyncio.get_running_loop().time())
             self.state.overruns += missed
+
+    def _tried(self) -> float:
+        """Note an attempt; the loop's time now."""
+        self.state.tried_at = asyncio.get_running_loop().time()
+        self.on_try()
+        return self.state.tried_at
 
     def _spread(self) -> list[_Due]:
         """The first slots, spread a little so that groups do not all fall on the same instant."""
@@ -117,13 +143,29 @@ class Sampler:
         step = min(group.every for group in self._driver.groups) / len(self._driver.groups)
         return [_Due(group, now + index * step) for index, group in enumerate(self._driver.groups)]
 
-    async def _sleep_until(self, at: float) -> None:
-        delay = at - asyncio.get_running_loop().time()
-        await asyncio.sleep(max(0.0, delay))
+    async def _asked_before(self, at: float) -> bool:
+        """Sleep until `at`; True at once where somebody asks for a scan meanwhile."""
+        try:
+            async with asyncio.timeout_at(at):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _answer(self) -> None:
+        self._wake.clear()
+        while self._asked:
+            answer = self._asked.popleft()
+            try:
+                batches = [b for group in self._driver.groups for b in await self._driver.read(group, raw=True)]
+            except DriverError as error:
+                _settle(answer, error)
+                raise
+            _settle(answer, batches)
 
     async def _scan(self, group: ReadGroup) -> None:
         loop = asyncio.get_running_loop()
-        started = self.state.tried_at = loop.time()
+        started = self._tried()
         batches = await self._driver.read(group)
         now = loop.time()
         self.state.scans += 1
@@ -154,6 +196,10 @@ class Sampler:
             self._retry = LONGEST_RETRY
         self._on_failure(str(error))
 
+    def _refuse_asked(self) -> None:
+        while self._asked:
+            _settle(self._asked.popleft(), DeviceUnreachable(self.state.error or "the connection is closed"))
+
     def _emit_all_bad(self, groups: Iterable[ReadGroup], reason: Reason) -> None:
         for group in groups:
             count = len(group.tags)
@@ -167,3 +213,13 @@ class Sampler:
         self._retry = min(self._retry * 2, LONGEST_RETRY)
         self.state.next_try_at = asyncio.get_running_loop().time() + delay
         await asyncio.sleep(delay)
+
+
+def _settle(answer: asyncio.Future[list[SampleBatch]], outcome: list[SampleBatch] | Exception) -> None:
+    """Give the asker its answer, unless it has gone away meanwhile."""
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)

@@ -125,7 +125,7 @@ class Scoring:
     def _publish(self, score: Score) -> None:
         self.last = score
         self._on_score(score)
-        self._alerts.publish(self._alarms.update(score))
+        self._alerts.publish(self._alarms.observe([score]), score.time)
         self._journal_score(score)
         now = asyncio.get_running_loop().time()
         if score.state is not self._shown or now - self._shown_at >= 1.0:

@@ -1,0 +1,282 @@
+"""The composition root: a configuration becomes objects, and the objects one TaskGroup. Nobody imports this
+but the commands and the demo.
+
+The order of life: journal, alarms from before the restart, broker and sink, historian, machines, web, watchdog.
+It ends backwards, so that the last readings still find their way out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from edge_agent import __version__, control
+from edge_agent.alarms.store import AlarmStore
+from edge_agent.buffer import Delivery, Journal, forward
+from edge_agent.clock import Clock
+from edge_agent.contracts.settings import MachineSettings
+from edge_agent.errors import DriverError, EdgeAgentError
+from edge_agent.pipeline.machine import MachineLine, Shared
+from edge_agent.pipeline.observer import Observer, Observers
+from edge_agent.pipeline.outlets import Place
+from edge_agent.pipeline.vitals import PipelineVitals
+from edge_agent.settings.models import Configuration, WebSettings
+from edge_agent.settings.state import state_folder
+from edge_agent.types import Alert
+from edge_agent.vitals import BufferLevel, Vitals, sd_notify
+
+log = logging.getLogger(__name__)
+
+SINK_SILENCE = 180.0
+"""Seconds without a try, with rows waiting, after which the sink's loop counts as stuck."""
+
+
+class Agent:
+    """Runs one configuration.
+
+    `observers` see the pipeline at work; `drain` is how long, in seconds, the end waits for the journal to
+    empty: what is left stays on disk for the next start.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        clock: Clock | None = None,
+        *,
+        observers: Sequence[Observer] = (),
+        drain: float = 2.0,
+    ) -> None:
+        self.configuration = configuration
+        self.clock = clock or Clock()
+        self.folder = state_folder(configuration)
+        self.vitals = Vitals(self.clock, __version__)
+        self.lines: dict[str, MachineLine] = {}
+        self.journal = Journal(
+            self.folder / "agent" / "journal.db", self.clock, configuration.buffer, readers=["mqtt"]
+        )
+        self._pipeline_vitals = PipelineVitals(self.vitals, self.clock)
+        self._observer = Observers([self._pipeline_vitals, *observers])
+        self._drain = drain
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. EdgeAgentError where the agent cannot start or a part of it fails."""
+        try:
+            async with asyncio.TaskGroup() as group, contextlib.AsyncExitStack() as stack:
+                await self._start(group, stack)
+                sd_notify(f"READY=1\nSTATUS={self.vitals.status()}")
+                log.info("%s", self._started_text())
+                await stop.wait()
+                sd_notify("STOPPING=1")
+        except BaseExceptionGroup as failures:
+            raise _told(failures) from failures
+
+    async def _start(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
+        """Start every part; the stack ends them in reverse order."""
+        await stack.enter_async_context(self.journal)
+        self._watch_journal()
+        board = await self._start_delivery(group, stack)
+        await self._start_historian(group, stack)
+        await self._start_web(group, stack)
+        await self._start_machines(group, stack, board)
+        await stack.enter_async_context(
+            _background(group, self.vitals.watchdog.run(sd_notify, self.vitals.status), "watchdog")
+        )
+        commands = {"read": self._read}
+        await stack.enter_async_context(control.serve(control.socket_path(self.folder), commands))
+
+    def _started_text(self) -> str:
+        machines = ", ".join(self.lines) or "no machine"
+        risk = self.configuration.buffer.commit_interval
+        return (
+            f"edge-agent {__version__} reads {machines}; state in {self.folder}; "
+            f"a power cut risks the last {risk:g} s of readings"
+        )
+
+    # --- the journal and the way out of it
+
+    def _watch_journal(self) -> None:
+        limit = self.configuration.buffer.max_size
+
+        def level() -> BufferLevel:
+            stats = self.journal.stats()
+            for reason, count in stats.dropped.items():
+                self.vitals.dropped[f"journal_{reason}"] = count
+            return BufferLevel(stats.bytes, limit, stats.rows, stats.oldest)
+
+        self.vitals.buffer = level
+
+    async def _start_delivery(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> Any:
+        from edge_agent.sinks.mqtt import MqttSink
+
+        settings = self.configuration.mqtt
+        if settings.url == "embedded":
+            from edge_agent.mqtt.embedded import EmbeddedBroker
+
+            broker = EmbeddedBroker()
+            await broker.start()
+            stack.push_async_callback(broker.stop)
+            settings = broker.settings(settings)
+        self.mqtt = settings
+        sink = await stack.enter_async_context(MqttSink(self.configuration, settings))
+        delivery = Delivery(sink.name)
+        self._pipeline_vitals.watch_delivery(delivery, self.journal, SINK_SILENCE)
+        await stack.enter_async_context(
+            _background(group, forward(self.journal, self.journal.reader("mqtt"), sink, delivery), "forward:mqtt")
+        )
+        return sink
+
+    async def _start_historian(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
+        settings = self.configuration.historian
+        if settings.kind == "none" or settings.where == "elsewhere":
+            return
+        from edge_agent.historian import Historian
+
+        historian = Historian(self.configuration, self.clock, mqtt=self.mqtt)
+        await stack.enter_async_context(_background(group, historian.run(), "historian"))
+
+    # --- the machines
+
+    async def _start_machines(
+        self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack, board: Any
+    ) -> None:
+        worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="health"))
+        recorder = await stack.enter_async_context(_alarm_recorder(self.folder / "agent" / "alarms.db"))
+        shared = Shared(
+            clock=self.clock,
+            journal=self.journal,
+            board=board,
+            record=recorder.record,
+            worker=worker,
+            models=self.folder / "agent" / "models",
+            observer=self._observer,
+            tag_topics=self.configuration.mqtt.payload in ("json", "both"),
+        )
+        stored = await asyncio.to_thread(recorder.store.load)
+        stack.push_async_callback(self._empty_journal)
+        for name, settings in self.configuration.machines.items():
+            line = self.lines[name] = self._line(name, settings, shared)
+            line.restore([alert for alert in stored if alert.machine == name])
+            board.retain(f"{line.place.topic}/meta", line.meta(self._hash(settings)))
+            self._pipeline_vitals.watch_machine(line)
+            await stack.enter_async_context(_background(group, line.run(), f"machine:{name}"))
+
+    def _line(self, name: str, settings: MachineSettings, shared: Shared) -> MachineLine:
+        return MachineLine(name, settings, Place(name, self.configuration.levels(name)), shared)
+
+    @staticmethod
+    def _hash(settings: MachineSettings) -> str:
+        return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+
+    async def _empty_journal(self) -> None:
+        """The machines have ended: commit what they left, and give the sink a moment to take it."""
+        await self.journal.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain):
+                while self.journal.stats().rows:
+                    await asyncio.sleep(0.02)
+        if left := self.journal.stats().rows:
+            log.info("%d records are not delivered yet; they are kept for the next start", left)
+
+    # --- what others may ask
+
+    async def _start_web(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
+        settings = self.configuration.web
+        if not isinstance(settings, WebSettings):
+            return
+        from edge_agent.web.app import create_app
+        from edge_agent.web.server import serve
+
+        app = create_app(self.vitals, self.vitals.readiness)
+        await stack.enter_async_context(_background(group, serve(app, *settings.address), "web"))
+
+    async def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The control socket's `read`: one scan of the named machines, through their running connections."""
+        wanted = [name for name in request.get("machines", self.lines) if name in self.lines]
+        results = await asyncio.gather(*(self._read_one(self.lines[name]) for name in wanted))
+        return dict(zip(wanted, results, strict=True))
+
+    @staticmethod
+    async def _read_one(line: MachineLine) -> dict[str, Any]:
+        try:
+            return {"tags": await line.read_once(), "error": ""}
+        except DriverError as error:
+            return {"tags": line.unread(), "error": str(error)}
+
+
+class HistorianProcess:
+    """The historian alone, on any host."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. EdgeAgentError where it cannot start."""
+        from edge_agent.historian import Historian
+
+        if self._configuration.historian.kind == "none":
+            raise EdgeAgentError("historian.kind is none: there is nothing to run")
+        historian = Historian(self._configuration, Clock(), mqtt=self._configuration.mqtt)
+        try:
+            async with asyncio.TaskGroup() as group, _background(group, historian.run(), "historian"):
+                sd_notify("READY=1")
+                await stop.wait()
+                sd_notify("STOPPING=1")
+        except BaseExceptionGroup as failures:
+            raise _told(failures) from failures
+
+
+@contextlib.asynccontextmanager
+async def _background(
+    group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str
+) -> AsyncIterator[None]:
+    """Run `work` beside the rest; its failure ends everything, the context's end ends it."""
+    task = group.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _told(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to tell of several failures: the first error of ours, else all of them."""
+    for failure in failures.exceptions:
+        found = _told(failure) if isinstance(failure, BaseExceptionGroup) else failure
+        if isinstance(found, EdgeAgentError):
+            return found
+    return failures
+
+
+class _AlarmRecorder:
+    """Writes alarm transitions on a thread of their own, in order."""
+
+    def __init__(self, store: AlarmStore, thread: ThreadPoolExecutor) -> None:
+        self.store = store
+        self._thread = thread
+
+    def record(self, alerts: Sequence[Alert], at: int) -> None:
+        """Keep transitions; returns at once."""
+        self._thread.submit(self.store.record, list(alerts), at).add_done_callback(self._written)
+
+    @staticmethod
+    def _written(done: Future[None]) -> None:
+        if (error := done.exception()) is not None:
+            log.error("alarm state could not be kept for a restart: %s", error)
+
+
+@contextlib.asynccontextmanager
+async def _alarm_recorder(path: Any) -> AsyncIterator[_AlarmRecorder]:
+    store = await asyncio.to_thread(AlarmStore, path)
+    if store.notice:
+        log.warning("%s", store.notice)
+    thread = ThreadPoolExecutor(1, thread_name_prefix="alarms")
+    try:
+        yield _AlarmRecorder(store, thread)
+    finally:
+        await asyncio.to_thread(thread.shutdown)
+        await asyncio.to_thread(store.close)

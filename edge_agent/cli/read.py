@@ -1,0 +1,80 @@
+"""`edge-agent read`: one scan, shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge_agent import control, registry
+from edge_agent.clock import Clock
+from edge_agent.contracts.settings import MachineSettings
+from edge_agent.errors import ConfigError
+from edge_agent.pipeline.readout import Readout, read_directly
+from edge_agent.settings.load import require
+from edge_agent.settings.models import Configuration
+from edge_agent.settings.state import state_folder
+
+
+def read(config: Path, machine: str | None, *, json_output: bool) -> int:
+    """Read every tag of the configured machines (or one) once; 0, 1 with bad tags, 75 with unreachable ones."""
+    configuration = require(config)
+    wanted = _wanted(configuration, machine)
+    answer = control.ask(state_folder(configuration), {"command": "read", "machines": sorted(wanted)})
+    results = answer if answer is not None else asyncio.run(_read_all(wanted))
+    if json_output:
+        print(json.dumps({name: result["tags"] for name, result in results.items()}, ensure_ascii=False))
+    else:
+        _show(results)
+    for name, result in results.items():
+        if result["error"]:
+            print(f"{name}: {result['error']}", file=sys.stderr)
+    if any(result["error"] for result in results.values()):
+        return 75
+    cells = [cell for result in results.values() for cell in result["tags"].values()]
+    return 1 if any(cell["quality"] == "bad" for cell in cells) else 0
+
+
+def _wanted(configuration: Configuration, machine: str | None) -> dict[str, MachineSettings]:
+    if machine is None:
+        return dict(configuration.machines)
+    if machine not in configuration.machines:
+        known = ", ".join(configuration.machines)
+        raise ConfigError([f"there is no machine '{machine}' in the configuration; there is {known}"])
+    return {machine: configuration.machines[machine]}
+
+
+async def _read_all(machines: dict[str, MachineSettings]) -> dict[str, dict[str, Any]]:
+    async def one(name: str, settings: MachineSettings) -> tuple[str, Readout, str]:
+        readout, error = await read_directly(registry.driver(settings.driver)(name, settings, Clock()))
+        return name, readout, error
+
+    results = await asyncio.gather(*(one(name, settings) for name, settings in machines.items()))
+    return {name: {"tags": readout, "error": error} for name, readout, error in results}
+
+
+def _show(results: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for name, result in results.items():
+        table = Table(title=name, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        for column in ("tag", "raw", "value", "unit", "quality", "ms"):
+            table.add_column(column, justify="right" if column in ("value", "ms") else "left", overflow="fold")
+        for tag, cell in result["tags"].items():
+            quality = cell["quality"] + (f" ({cell['reason']})" if cell["reason"] else "")
+            style = {"bad": "red", "uncertain": "yellow"}.get(cell["quality"], "")
+            table.add_row(
+                tag, cell["raw"] or "", _text(cell["value"]), cell["unit"] or "", quality, _text(cell["ms"]),
+                style=style,
+            )  # fmt: skip
+        console.print(table)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

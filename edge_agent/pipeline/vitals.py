@@ -1,0 +1,107 @@
+"""What the pipeline tells the agent's vitals: readings, scans, freshness, and that every stage still tries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from edge_agent.buffer import Delivery, Journal
+from edge_agent.clock import Clock
+from edge_agent.pipeline.machine import MachineLine
+from edge_agent.pipeline.observer import Observer
+from edge_agent.pipeline.sampler import LONGEST_RETRY
+from edge_agent.types import Quality, SampleBatch
+from edge_agent.vitals import MachineVitals, Progress, ScanVitals, Vitals
+
+GRACE = 30.0
+"""Seconds a sampler may be silent beyond three of its periods: a slow connect is a try, not a stall."""
+
+
+class PipelineVitals(Observer):
+    """Counts for `Vitals`; cheap, per scan."""
+
+    def __init__(self, vitals: Vitals, clock: Clock) -> None:
+        self._vitals = vitals
+        self._clock = clock
+        self._machines: dict[str, tuple[MachineVitals, ScanVitals, Progress, MachineLine]] = {}
+
+    def watch_machine(self, line: MachineLine) -> None:
+        """Count one machine's scans, and watch that its sampler tries."""
+        machine = self._vitals.machine(line.name)
+        scans = machine.group(len(line.tags))
+        period = line.sampler.state.slowest_period
+        progress = self._vitals.watchdog.stage(
+            f"sampler:{line.name}", lambda: 3 * period + GRACE + 1.2 * LONGEST_RETRY
+        )
+        line.sampler.on_try = self._tried(machine, scans, progress, line)
+        self._machines[line.name] = (machine, scans, progress, line)
+        if line.scoring is not None:
+            self._vitals.queue(f"health:{line.name}", lambda: line.scoring.waiting if line.scoring else 0)
+
+    def watch_delivery(self, delivery: Delivery, journal: Journal, silence: float) -> None:
+        """Watch that the sink's loop tries while rows wait for it, and show how it is doing."""
+        sink = self._vitals.sink(delivery.sink)
+
+        def waited() -> float:
+            sink.up = delivery.error is None and delivery.last_success is not None
+            sink.reason = delivery.error or ("" if sink.up else "not tried yet")
+            sink.delivered, sink.failures = delivery.delivered_records, delivery.failures
+            sink.rejected = delivery.quarantined_records
+            return _silence(delivery, journal)
+
+        # The stage is idle by itself; the allowance is asked at every look, which is where waiting is judged.
+        stage = self._vitals.watchdog.stage(f"forward:{delivery.sink}", lambda: _allowed(stage, waited(), silence))
+
+    def batch(self, batch: SampleBatch) -> None:
+        """Count the readings of a batch."""
+        if (found := self._machines.get(batch.machine)) is None:
+            return
+        qualities = [status.quality for status in batch.statuses.values()]
+        bad = qualities.count(Quality.BAD)
+        uncertain = qualities.count(Quality.UNCERTAIN)
+        found[0].readings(batch.timestamp, len(batch.names) - bad - uncertain, uncertain, bad)
+
+    def committed(self, batch: SampleBatch) -> None:
+        """Note how far the machine's data has come."""
+        if (found := self._machines.get(batch.machine)) is not None:
+            found[0].committed = max(found[0].committed, batch.timestamp)
+
+    def scan(self, machine: str, seconds: float) -> None:
+        """Count a scan."""
+        if (found := self._machines.get(machine)) is not None:
+            _vitals, scans, _progress, line = found
+            scans.scanned(seconds, line.fanout.quality.counts()[0])
+            scans.overruns = line.sampler.state.overruns
+
+    def dropped(self, reason: str) -> None:
+        """Count a loss."""
+        self._vitals.drop(reason, 1)
+
+    @staticmethod
+    def _tried(
+        machine: MachineVitals, scans: ScanVitals, progress: Progress, line: MachineLine
+    ) -> Callable[[], None]:
+        def tried() -> None:
+            progress.tick()
+            machine.tried = True
+            machine.reachable = line.sampler.state.connected
+            scans.failures = line.sampler.state.failures
+
+        return tried
+
+
+def _silence(delivery: Delivery, journal: Journal) -> float:
+    """Seconds since the sink's loop last tried, while rows wait and it is not in a pause of its own."""
+    now = asyncio.get_running_loop().time()
+    if not journal.stats().rows or (delivery.next_try is not None and delivery.next_try > now):
+        return 0.0
+    tried = max(delivery.last_try or 0.0, delivery.next_try or 0.0)
+    return now - tried if tried else 0.0
+
+
+def _allowed(stage: Progress, silent: float, silence: float) -> float:
+    """An allowance that is over exactly when the loop has been silent for too long."""
+    if silent <= silence:
+        stage.tick()
+        return silence
+    return 0.0
