@@ -11,19 +11,20 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from edge_agent import __version__, control
-from edge_agent.alarms.store import AlarmStore
+from edge_agent.alarms.store import AlarmStore, retired
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import DriverError, EdgeAgentError
 from edge_agent.pipeline.machine import MachineLine, Shared
 from edge_agent.pipeline.observer import Observer, Observers
-from edge_agent.pipeline.outlets import Place
+from edge_agent.pipeline.outlets import Board, Place
 from edge_agent.pipeline.vitals import PipelineVitals
 from edge_agent.settings.models import Configuration, WebSettings
 from edge_agent.settings.state import state_folder
@@ -81,8 +82,9 @@ class Agent:
         self._watch_journal()
         board = await self._start_delivery(group, stack)
         await self._start_historian(group, stack)
-        await self._start_web(group, stack)
+        web = await self._open_web(stack)
         await self._start_machines(group, stack, board)
+        await self._start_web(group, stack, web)
         await stack.enter_async_context(
             _background(group, self.vitals.watchdog.run(sd_notify, self.vitals.status), "watchdog")
         )
@@ -110,7 +112,7 @@ class Agent:
 
         self.vitals.buffer = level
 
-    async def _start_delivery(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> Any:
+    async def _start_delivery(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> Board:
         from edge_agent.sinks.mqtt import MqttSink
 
         settings = self.configuration.mqtt
@@ -122,11 +124,15 @@ class Agent:
             stack.push_async_callback(broker.stop)
             settings = broker.settings(settings)
         self.mqtt = settings
-        sink = await stack.enter_async_context(MqttSink(self.configuration, settings))
+        sink = MqttSink(self.configuration, self.clock, mqtt=settings)
+        sink.start()
+        stack.push_async_callback(sink.close)
         delivery = Delivery(sink.name)
         self._pipeline_vitals.watch_delivery(delivery, self.journal, SINK_SILENCE)
         await stack.enter_async_context(
-            _background(group, forward(self.journal, self.journal.reader("mqtt"), sink, delivery), "forward:mqtt")
+            _background(
+                group, forward(self.journal, self.journal.reader("mqtt"), sink, delivery), "forward:mqtt"
+            )
         )
         return sink
 
@@ -136,27 +142,29 @@ class Agent:
             return
         from edge_agent.historian import Historian
 
-        historian = Historian(self.configuration, self.clock, mqtt=self.mqtt)
+        historian = Historian(self.configuration, self.clock, self.folder, mqtt=self.mqtt)
+        self._pipeline_vitals.watch_delivery(historian.delivery, historian.journal, SINK_SILENCE)
         await stack.enter_async_context(_background(group, historian.run(), "historian"))
+        stack.push_async_callback(historian.drained, self._drain)
 
     # --- the machines
 
     async def _start_machines(
-        self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack, board: Any
+        self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack, board: Board
     ) -> None:
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="health"))
-        recorder = await stack.enter_async_context(_alarm_recorder(self.folder / "agent" / "alarms.db"))
+        store = await self._open_alarms(stack)
         shared = Shared(
             clock=self.clock,
             journal=self.journal,
             board=board,
-            record=recorder.record,
+            record=store.save,
             worker=worker,
             models=self.folder / "agent" / "models",
             observer=self._observer,
             tag_topics=self.configuration.mqtt.payload in ("json", "both"),
         )
-        stored = await asyncio.to_thread(recorder.store.load)
+        stored = await asyncio.to_thread(store.load)
         stack.push_async_callback(self._empty_journal)
         for name, settings in self.configuration.machines.items():
             line = self.lines[name] = self._line(name, settings, shared)
@@ -164,6 +172,22 @@ class Agent:
             board.retain(f"{line.place.topic}/meta", line.meta(self._hash(settings)))
             self._pipeline_vitals.watch_machine(line)
             await stack.enter_async_context(_background(group, line.run(), f"machine:{name}"))
+        self._retire(stored, board, store)
+
+    async def _open_alarms(self, stack: contextlib.AsyncExitStack) -> AlarmStore:
+        store = await asyncio.to_thread(AlarmStore, self.folder / "agent" / "alarms.db")
+        stack.push_async_callback(asyncio.to_thread, store.close)
+        if store.notice:
+            log.warning("%s", store.notice)
+        return store
+
+    def _retire(self, stored: Sequence[Alert], board: Board, store: AlarmStore) -> None:
+        """Clear the states of conditions that the configuration no longer has."""
+        now = self.clock.now()
+        gone = retired(stored, lambda m, i: m in self.lines and self.lines[m].claims(i), now)
+        store.save(gone, now)
+        for alert in gone:
+            board.retain(f"{Place(alert.machine, self.configuration.levels()).topic}/alarms/{alert.id}", b"")
 
     def _line(self, name: str, settings: MachineSettings, shared: Shared) -> MachineLine:
         return MachineLine(name, settings, Place(name, self.configuration.levels(name)), shared)
@@ -184,15 +208,27 @@ class Agent:
 
     # --- what others may ask
 
-    async def _start_web(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
+    async def _open_web(self, stack: contextlib.AsyncExitStack) -> socket.socket | None:
+        """The listening socket, before anything else starts: a taken port is known at once."""
         settings = self.configuration.web
         if not isinstance(settings, WebSettings):
+            return None
+        from edge_agent.web.server import listen
+
+        channel = await asyncio.to_thread(listen, *settings.address)
+        stack.callback(channel.close)
+        return channel
+
+    async def _start_web(
+        self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack, channel: socket.socket | None
+    ) -> None:
+        if channel is None:
             return
         from edge_agent.web.app import create_app
-        from edge_agent.web.server import serve
+        from edge_agent.web.server import serve_on
 
         app = create_app(self.vitals, self.vitals.readiness)
-        await stack.enter_async_context(_background(group, serve(app, *settings.address), "web"))
+        await stack.enter_async_context(_background(group, serve_on(app, channel), "web"))
 
     async def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The control socket's `read`: one scan of the named machines, through their running connections."""
@@ -220,7 +256,7 @@ class HistorianProcess:
 
         if self._configuration.historian.kind == "none":
             raise EdgeAgentError("historian.kind is none: there is nothing to run")
-        historian = Historian(self._configuration, Clock(), mqtt=self._configuration.mqtt)
+        historian = Historian(self._configuration, Clock(), state_folder(self._configuration))
         try:
             async with asyncio.TaskGroup() as group, _background(group, historian.run(), "historian"):
                 sd_notify("READY=1")
@@ -250,33 +286,3 @@ def _told(failures: BaseExceptionGroup[BaseException]) -> BaseException:
         if isinstance(found, EdgeAgentError):
             return found
     return failures
-
-
-class _AlarmRecorder:
-    """Writes alarm transitions on a thread of their own, in order."""
-
-    def __init__(self, store: AlarmStore, thread: ThreadPoolExecutor) -> None:
-        self.store = store
-        self._thread = thread
-
-    def record(self, alerts: Sequence[Alert], at: int) -> None:
-        """Keep transitions; returns at once."""
-        self._thread.submit(self.store.record, list(alerts), at).add_done_callback(self._written)
-
-    @staticmethod
-    def _written(done: Future[None]) -> None:
-        if (error := done.exception()) is not None:
-            log.error("alarm state could not be kept for a restart: %s", error)
-
-
-@contextlib.asynccontextmanager
-async def _alarm_recorder(path: Any) -> AsyncIterator[_AlarmRecorder]:
-    store = await asyncio.to_thread(AlarmStore, path)
-    if store.notice:
-        log.warning("%s", store.notice)
-    thread = ThreadPoolExecutor(1, thread_name_prefix="alarms")
-    try:
-        yield _AlarmRecorder(store, thread)
-    finally:
-        await asyncio.to_thread(thread.shutdown)
-        await asyncio.to_thread(store.close)

@@ -148,7 +148,7 @@ class Expression:
 
 
 def parse(text: str) -> Expression:
-    """The expression that `text` says. ExpressionError (a ValueError) with column and suggestion otherwise."""
+    """The expression that `text` says; else ExpressionError (a ValueError) with column and suggestion."""
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"an expression has at most {MAX_LENGTH} characters", MAX_LENGTH)
     parser = _Parser(text)
@@ -210,6 +210,12 @@ def _unreadable(text: str, position: int) -> ExpressionError:
             "this is not a number; a name that begins with a digit stands in backticks", column
         )
     return ExpressionError(f"'{sign}' is not known here", column)
+
+
+def _arithmetic(sign: str, column: int) -> ExpressionError:
+    return ExpressionError(
+        f"no arithmetic with '{sign}' here; a name that contains it stands in backticks: `motor-1`", column
+    )
 
 
 class _Parser:
@@ -313,6 +319,8 @@ class _Parser:
             return ExpressionError("this parenthesis was never opened", token.column)
         if token.kind == "sign":
             return ExpressionError("comparisons are not chained; join two with and", token.column)
+        if token.kind == "number" and token.text[0] in "+-":
+            return _arithmetic(token.text[0], token.column)
         if token.kind == "tag":
             close = difflib.get_close_matches(token.text.lower(), ["and", "or"], n=1)
             if close:

@@ -11,14 +11,40 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_
 _BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _PER_DAYS = {"day": 1.0, "week": 7.0, "month": 30.4375, "quarter": 91.3125, "year": 365.25}
 
+# How the units are written elsewhere, and what they are called here.
+_ALSO = {
+    **dict.fromkeys(("sec", "secs", "second", "seconds", "S"), "s"),
+    **dict.fromkeys(("msec", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("mins", "minute", "minutes"), "m"),
+    **dict.fromkeys(("hr", "hrs", "hour", "hours", "H"), "h"),
+    **dict.fromkeys(("day", "days", "D"), "d"),
+    **dict.fromkeys(("week", "weeks", "W"), "w"),
+    **dict.fromkeys(("G", "Gi", "gb", "GiByte", "gib"), "GiB"),
+    **dict.fromkeys(("M", "Mi", "mb", "MiByte", "mib"), "MiB"),
+    **dict.fromkeys(("K", "k", "Ki", "kb", "KB", "kib"), "KiB"),
+}
+
 _NUMBER_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s+per\s+(day|week|month|quarter|year)")
+
+
+class UnitError(ValueError):
+    """A duration, size or rate that cannot be read; `hint` says how it is written."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(f"{message}; {hint}")
 
 
 def _scaled(text: str, table: dict[str, Any], what: str, examples: str) -> float:
     match = _NUMBER_UNIT.fullmatch(text.strip())
     if match is None or match[2] not in table:
-        raise ValueError(f"'{text}' is not a {what}; write a number with its unit: {examples}")
+        also = _ALSO.get(match[2]) if match else None
+        hint = f"write a number with its unit: {examples}"
+        if match is not None and also in table:
+            hint = f"write {match[1]}{also}"
+        raise UnitError(f"'{text}' is not a {what}", hint)
     return float(match[1]) * float(table[match[2]])
 
 
@@ -36,8 +62,8 @@ def parse_rate(text: str) -> float:
     """Events per day of `1 per quarter`; ValueError with the fix otherwise."""
     match = _RATE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(
-            f"'{text}' is not a rate; write N per day, week, month, quarter or year: 1 per quarter"
+        raise UnitError(
+            f"'{text}' is not a rate", "write N per day, week, month, quarter or year: 1 per quarter"
         )
     return float(match[1]) / _PER_DAYS[match[2]]
 
@@ -53,19 +79,25 @@ def format_duration(seconds: float) -> str:
 def _duration(value: object) -> object:
     if isinstance(value, str):
         return parse_duration(value)
-    raise ValueError(f"a duration needs its unit: write {value}s or {value}ms")
+    raise _no_unit(value, "a duration", "1s", ("s", "ms"))
 
 
 def _size(value: object) -> object:
     if isinstance(value, str):
         return parse_size(value)
-    raise ValueError(f"a size needs its unit: write {value}MiB or {value}GiB")
+    raise _no_unit(value, "a size", "64MiB", ("MiB", "GiB"))
 
 
 def _rate(value: object) -> object:
     if isinstance(value, str):
         return parse_rate(value)
-    raise ValueError("a rate is written like 1 per quarter")
+    raise _no_unit(value, "a rate", "1 per quarter", (" per quarter", " per year"))
+
+
+def _no_unit(value: object, what: str, example: str, units: tuple[str, str]) -> UnitError:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return UnitError(f"{what} needs its unit", f"write {value}{units[0]} or {value}{units[1]}")
+    return UnitError(f"{what} is expected here", f"write it like {example}")
 
 
 Duration = Annotated[

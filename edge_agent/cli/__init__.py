@@ -105,7 +105,9 @@ def read(
 
 @app.command(epilog="Example: edge-agent simulate pump --port-modbus 5020 --speed 60")
 def simulate(
-    scenario: Annotated[str | None, typer.Argument(help="A bundled scenario (--list) or a YAML file.")] = None,
+    scenario: Annotated[
+        str | None, typer.Argument(help="A bundled scenario (--list) or a YAML file.")
+    ] = None,
     list_scenarios: Annotated[bool, typer.Option("--list", help="List the bundled scenarios.")] = False,
     port_modbus: Annotated[int | None, typer.Option(help="Modbus TCP port; 0 takes a free one.")] = None,
     port_opcua: Annotated[int | None, typer.Option(help="OPC UA port; 0 takes a free one.")] = None,

@@ -7,25 +7,31 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from edge_agent.settings.check import CheckResult
 from edge_agent.settings.check import check as check_files
 
 
 def check(files: Sequence[Path], *, connect: bool, strict: bool, json_output: bool) -> int:
     """Validate files; 0 or 78 (1 with --strict and warnings), 75 where --connect found something away."""
-    result = check_files(list(files), strict=strict)
-    away: list[dict[str, Any]] = []
-    if connect and result.exit_code != 78:
-        from edge_agent.cli.connect import try_connections
-
-        away = asyncio.run(try_connections([c for c in result.configurations if c is not None]))
+    result = check_files(files, strict=strict)
+    connections = _connections(result) if connect and not result.errors else []
     if json_output:
-        print(json.dumps({**result.to_json(), **({"connections": away} if connect else {})}, ensure_ascii=False))
+        document = result.to_json()
+        if connect:
+            document["connections"] = [{"what": what, "error": error or None} for what, error in connections]
+        print(json.dumps(document, ensure_ascii=False))
     else:
-        print(result.to_text(color=sys.stdout.isatty()))
-        for connection in away:
-            print(f"{connection['what']}: {connection['error'] or 'answers'}")
+        print(result.text(source=sys.stdout.isatty()))
+        for what, error in connections:
+            print(f"  {what}: {error or 'answers'}")
     if result.exit_code:
         return result.exit_code
-    return 75 if any(connection["error"] for connection in away) else 0
+    return 75 if any(error for _what, error in connections) else 0
+
+
+def _connections(result: CheckResult) -> list[tuple[str, str]]:
+    from edge_agent.cli.connect import try_connections
+
+    found = [file.loaded.configuration for file in result.files if file.loaded.configuration is not None]
+    return [answer for configuration in found for answer in asyncio.run(try_connections(configuration))]

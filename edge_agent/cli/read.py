@@ -63,7 +63,9 @@ def _show(results: dict[str, dict[str, Any]]) -> None:
     for name, result in results.items():
         table = Table(title=name, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for column in ("tag", "raw", "value", "unit", "quality", "ms"):
-            table.add_column(column, justify="right" if column in ("value", "ms") else "left", overflow="fold")
+            table.add_column(
+                column, justify="right" if column in ("value", "ms") else "left", overflow="fold"
+            )
         for tag, cell in result["tags"].items():
             quality = cell["quality"] + (f" ({cell['reason']})" if cell["reason"] else "")
             style = {"bad": "red", "uncertain": "yellow"}.get(cell["quality"], "")

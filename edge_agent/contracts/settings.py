@@ -8,19 +8,62 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
+from edge_agent import expressions
 from edge_agent.types import AlarmPriority, Kind, Store, Tag
 from edge_agent.units import Duration, Rate
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=128)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)]
+"""Letters, digits, `_`, `-` and `.`; the last two not first."""
 Criticality = Literal["A", "B", "C"]
+
+
+def _condition(text: str) -> str:
+    expressions.parse(text)
+    return text
+
+
+Condition = Annotated[str, AfterValidator(_condition)]
+"""An expression over the machine's tags (`edge_agent.expressions`), known to be readable."""
+
+
+def _numbers_strict(schema: Any) -> None:
+    # pydantic's own strict mode would refuse text for enums and paths and lists for tuples as well.
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        for key, part in schema.items():
+            if key != "metadata":
+                _numbers_strict(part)
+    elif isinstance(schema, list | tuple):
+        for part in schema:
+            _numbers_strict(part)
 
 
 class StrictModel(BaseModel):
     """Unknown keys are errors, numbers are not guessed from text, and nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=False, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The model's schema with strict numbers and booleans: `"26"` and `yes` are not guessed at."""
+        schema = handler(source)
+        _numbers_strict(schema)
+        return schema
 
 
 class LimitSettings(StrictModel):
@@ -51,14 +94,21 @@ class LimitsSettings(StrictModel):
     """The limits of a tag; `active_when`, delays and hysteresis apply to each that does not say its own."""
 
     low_low: Limit | None = None
+    """A number, or a mapping with `value`."""
     low: Limit | None = None
+    """A number, or a mapping with `value`."""
     high: Limit | None = None
+    """A number, or a mapping with `value`."""
     high_high: Limit | None = None
-    active_when: str | None = None
+    """A number, or a mapping with `value`."""
+    active_when: Condition | None = None
     """An expression over the machine's tags; while it is false the alarms are suppressed by design."""
     on_delay: Duration = 0.0
+    """How long a limit must be exceeded before its alarm is raised."""
     off_delay: Duration = 0.0
+    """How long the value must be back before the alarm clears."""
     hysteresis: float = Field(default=0.0, ge=0)
+    """How far the value must come back before the alarm clears, in engineering units."""
 
     NAMES: ClassVar[tuple[str, ...]] = ("low_low", "low", "high", "high_high")
 
@@ -77,12 +127,17 @@ class DiscreteAlarmSettings(StrictModel):
     when: bool | float
     """The value that raises the alarm."""
     priority: AlarmPriority = AlarmPriority.MEDIUM
+    """low, medium, high or critical."""
     action: str = ""
+    """What the operator should do; printed in the alarm."""
     message: str = ""
     """What the alarm says; default: the tag's label or name."""
-    active_when: str | None = None
+    active_when: Condition | None = None
+    """An expression over the machine's tags; while it is false the alarm is suppressed by design."""
     on_delay: Duration = 0.0
+    """How long the state must last before the alarm is raised."""
     off_delay: Duration = 0.0
+    """How long the state must be over before the alarm clears."""
 
 
 class TagSettings(StrictModel):
@@ -91,13 +146,14 @@ class TagSettings(StrictModel):
     label: str | None = None
     """Free text shown to people."""
     description: str | None = None
+    """Anything worth knowing."""
     unit: str | None = None
     """Engineering unit, e.g. mm/s."""
     kind: Kind | None = None
     """measurement, setpoint, counter, state or config; default by type and unit."""
     range: tuple[float, float] | None = None
     """Engineering range [low, high]."""
-    every: Duration | None = None
+    every: Duration | None = Field(default=None, gt=0)
     """Scan rate of this tag; default: the machine's."""
     scan: str | None = None
     """Scan class of this tag, instead of `every`."""
@@ -105,10 +161,12 @@ class TagSettings(StrictModel):
     """float (default for numbers and states), int, bool or string."""
     deadband: float | Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?%$")] = 0.0
     """Changes smaller than this are not passed on; absolute, or a percentage of `range`."""
-    max_interval: Duration = 600.0
+    max_interval: Duration = Field(default=600.0, gt=0)
     """A held value is emitted again after this long."""
     limits: LimitsSettings | None = None
+    """Limits that raise alarms."""
     alarm: DiscreteAlarmSettings | None = None
+    """An alarm on a state."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TagSettings:
@@ -162,11 +220,11 @@ class HealthSettings(StrictModel):
     """The tags that are judged; default: every tag of kind measurement that is not context."""
     context: list[str] = []
     """Tags that explain the others (load, ambient, product) and are not judged."""
-    running_when: str | None = None
+    running_when: Condition | None = None
     """An expression over the machine's tags; rows are judged and learned while it is true."""
     learn: Duration = 14_400.0
     """Least time of running machine to learn from."""
-    false_alarms: Rate = 1 / 91.3125
+    false_alarms: Rate = Field(default=1 / 91.3125, gt=0)
     """The budget of false alerts for this machine that the limits are calibrated to."""
     action: str = ""
     """What the technician should do when the machine is no longer normal."""
@@ -184,23 +242,31 @@ class MachineSettings(StrictModel):
     label: str | None = None
     """What is on the door; shown to people."""
     location: str | None = None
+    """Where it stands, in words."""
     asset_id: str | None = None
+    """Its number in maintenance planning."""
     description: str | None = None
+    """Anything worth knowing."""
     manual: str | None = None
+    """Link to its manual."""
     criticality: Criticality | None = None
+    """How much depends on it: A, B or C."""
     area: Name | None = None
+    """Its area where it is not the agent's."""
     line: Name | None = None
+    """Its line where it is not the agent's."""
     measurement: Name = "readings"
     """Measurement of the line protocol this machine's readings go to."""
-    every: Duration | None = None
+    every: Duration | None = Field(default=None, gt=0)
     """Scan rate of the machine's tags; default 1s."""
     scan: str | None = None
     """Scan class of the machine's tags, instead of `every`."""
-    timeout: Duration = 1.0
+    timeout: Duration = Field(default=1.0, gt=0)
     """How long to wait for an answer."""
     health: HealthSettings | Literal[False] = HealthSettings()
     """How health is judged, or `off`."""
     tags: dict[str, Any] = {}
+    """What is read, by name."""
 
     @model_validator(mode="before")
     @classmethod

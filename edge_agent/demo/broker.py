@@ -11,6 +11,8 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from edge_agent.errors import TemporaryError
 from edge_agent.settings.models import MqttSettings
 
@@ -42,7 +44,7 @@ async def mosquitto(programs: tuple[str, str], folder: Path) -> AsyncIterator[Mq
     )  # fmt: skip
     try:
         await _listening(port, process)
-        yield MqttSettings(url=f"mqtt://127.0.0.1:{port}", username="demo", password=password)
+        yield MqttSettings(url=f"mqtt://127.0.0.1:{port}", username="demo", password=SecretStr(password))
     finally:
         if process.returncode is None:
             process.terminate()

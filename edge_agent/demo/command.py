@@ -23,7 +23,7 @@ from edge_agent.demo.result import Result
 from edge_agent.demo.screen import Screen
 from edge_agent.demo.truth import first_failure, read_events
 from edge_agent.errors import ConfigError
-from edge_agent.historian.embedded import HistoryStore
+from edge_agent.historian import History
 from edge_agent.pipeline.observer import Observer
 from edge_agent.settings.load import require
 from edge_agent.settings.models import Configuration, MqttSettings
@@ -183,8 +183,8 @@ class _Demo:
         )
 
     def _count_lost(self, ledger: Ledger) -> int:
-        with HistoryStore(self._folder / "historian" / "history.db", read_only=True) as store:
-            return ledger.lost(store.times)
+        with History(self._folder / "historian" / "history.db") as history:
+            return ledger.lost(history.identities)
 
     async def _end_of_story(self, stop: asyncio.Event) -> None:
         """Set `stop` a moment after the first breakdown, or when the ceiling is near."""
@@ -217,5 +217,3 @@ class _Demo:
             f"{ledger.readings} values committed to the journal · {stats.rows} records on their way to the "
             f"historian · {agent.vitals.status()}"
         )
-
-

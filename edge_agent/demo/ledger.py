@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from edge_agent.pipeline.observer import Observer
 from edge_agent.types import Quality, SampleBatch
 
-TimesOf = Callable[[str, str], Iterable[int]]
-"""(machine, tag) -> the ns timestamps of the points the historian holds."""
+IdentitiesOf = Callable[[str], Iterable[tuple[str, int]]]
+"""machine -> (tag, ns) of every value the historian holds."""
 
 
 class Ledger(Observer):
@@ -27,6 +27,13 @@ class Ledger(Observer):
                 self._times[batch.machine, name].append(batch.timestamp)
                 self.readings += 1
 
-    def lost(self, times_of: TimesOf) -> int:
+    def lost(self, identities_of: IdentitiesOf) -> int:
         """How many of the noted values the historian does not hold."""
-        return sum(len(set(times) - set(times_of(*series))) for series, times in self._times.items())
+        held = {
+            machine: set(identities_of(machine)) for machine in {machine for machine, _tag in self._times}
+        }
+        return sum(
+            (tag, time) not in held[machine]
+            for (machine, tag), times in self._times.items()
+            for time in set(times)
+        )

@@ -11,6 +11,8 @@ from pathlib import Path
 from edge_agent.clock import SimulatedClock
 from edge_agent.errors import EdgeAgentError
 
+ROUGH_SPEED = 40_000
+"""Tells the simulators how coarse their steps may be; the exact speed comes with `go`."""
 START_SECONDS = 45.0
 STOP_SECONDS = 5.0
 
@@ -44,6 +46,7 @@ async def start(scenario: str, seed: int, truth: Path, served: Path | None) -> P
     """Start the simulators of a scenario and wait until they listen. EdgeAgentError with their own words."""
     command = [
         sys.executable, "-m", "edge_agent", "simulate", scenario, "--wait", "--json", "--seed", str(seed),
+        "--speed", str(ROUGH_SPEED),
         "--port-modbus", "0", "--port-opcua", "0", "--truth", str(truth),
     ]  # fmt: skip
     if served is not None:

@@ -156,7 +156,9 @@ class Screen(Observer):
             table.add_row(tag.name, value, tag.unit or "", note, style=style)
         outside = self._outside(view)
         title = f"[bold]{name}[/bold] {view.settings.label or ''} · {view.settings.driver}"
-        return Panel(Group(self._health(view), table), title=title, border_style="red" if outside else "green")
+        return Panel(
+            Group(self._health(view), table), title=title, border_style="red" if outside else "green"
+        )
 
     @staticmethod
     def _outside(view: _View) -> bool:
@@ -187,7 +189,9 @@ class Screen(Observer):
         style = "bold red" if alert.kind is AlarmKind.HEALTH and alert.active else "yellow"
         when = iso(alert.cleared_at or alert.raised_at)[5:16].replace("T", " ")
         return Text.assemble(
-            (f"{when} ", "dim"), (f"{alert.machine} ", "bold"), (alert.message, style if alert.active else "dim")
+            (f"{when} ", "dim"),
+            (f"{alert.machine} ", "bold"),
+            (alert.message, style if alert.active else "dim"),
         )
 
 

@@ -90,6 +90,11 @@ class MachineLine:
             for alert in source.current() if source is not None else ():
                 self.alerts.show(alert)
 
+    def claims(self, identity: str) -> bool:
+        """Whether the machine still has a condition of that id."""
+        known = identity in self.limits.ids or identity in self.communication.ids
+        return known or (self.health_alarms is not None and self.health_alarms.claims(identity))
+
     async def read_once(self) -> Readout:
         """One extra scan through the running connection."""
         loop = asyncio.get_running_loop()
@@ -201,8 +206,12 @@ def health_columns(health: HealthSettings, tags: tuple[Tag, ...]) -> tuple[Colum
     context = [name for name in health.context if name in numeric]
     judged = health.tags
     if judged is None:
-        judged = [name for name, tag in numeric.items() if tag.kind is Kind.MEASUREMENT and name not in context]
-        context += [name for name, tag in numeric.items() if tag.kind is Kind.SETPOINT and name not in context]
+        judged = [
+            name for name, tag in numeric.items() if tag.kind is Kind.MEASUREMENT and name not in context
+        ]
+        context += [
+            name for name, tag in numeric.items() if tag.kind is Kind.SETPOINT and name not in context
+        ]
     return tuple(
         Column(name, numeric[name].kind, name in context, numeric[name].unit, numeric[name].range)
         for name in [*judged, *(name for name in context if name not in judged)]

@@ -35,7 +35,9 @@ class QualityChanges:
             if known is not None and known[0] == status and batch.timestamp - known[1] < REPEAT:
                 continue
             self._known[name] = (status, batch.timestamp)
-            changes.append(QualityChange(name, status, batch.timestamp, known is not None and known[0] == status))
+            changes.append(
+                QualityChange(name, status, batch.timestamp, known is not None and known[0] == status)
+            )
         return changes
 
     def counts(self) -> tuple[int, int]:

@@ -157,7 +157,9 @@ class Sampler:
         while self._asked:
             answer = self._asked.popleft()
             try:
-                batches = [b for group in self._driver.groups for b in await self._driver.read(group, raw=True)]
+                batches = [
+                    b for group in self._driver.groups for b in await self._driver.read(group, raw=True)
+                ]
             except DriverError as error:
                 _settle(answer, error)
                 raise

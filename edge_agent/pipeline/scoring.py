@@ -147,7 +147,9 @@ class Scoring:
             self._file.replace(aside)
             log.warning(
                 "%s: what was learned does not fit any more (%s); learning anew, the old file is %s",
-                self._place.machine, error, aside,
+                self._place.machine,
+                error,
+                aside,
             )
 
 
@@ -170,7 +172,9 @@ def write_model(path: Path, arrays: Arrays) -> None:
     """Write arrays as .npz with a JSON manifest beside it, each replaced at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(array) for name, array in arrays.items()})
+    np.savez_compressed(
+        buffer, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()}
+    )
     content = buffer.getvalue()
     _replace(path, content)
     manifest = {"schema": 1, "numpy": np.__version__, "bytes": len(content), "arrays": sorted(arrays)}

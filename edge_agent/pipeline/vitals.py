@@ -50,7 +50,9 @@ class PipelineVitals(Observer):
             return _silence(delivery, journal)
 
         # The stage is idle by itself; the allowance is asked at every look, which is where waiting is judged.
-        stage = self._vitals.watchdog.stage(f"forward:{delivery.sink}", lambda: _allowed(stage, waited(), silence))
+        stage = self._vitals.watchdog.stage(
+            f"forward:{delivery.sink}", lambda: _allowed(stage, waited(), silence)
+        )
 
     def batch(self, batch: SampleBatch) -> None:
         """Count the readings of a batch."""

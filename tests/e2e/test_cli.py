@@ -74,7 +74,9 @@ def test_check_names_every_problem_with_its_place(tmp_path: Path) -> None:
 
 def test_run_refuses_a_bad_file_with_78(tmp_path: Path) -> None:
     """`run` says the same as `check` and does not start."""
-    path = write(tmp_path, GOOD.format(state=tmp_path, web="off").replace("driver: modbus", "driver: modbuss"))
+    path = write(
+        tmp_path, GOOD.format(state=tmp_path, web="off").replace("driver: modbus", "driver: modbuss")
+    )
     refused = edge_agent("run", "-c", str(path))
     assert refused.returncode == 78
     assert "did you mean 'modbus'" in refused.stderr

@@ -1,0 +1,81 @@
+"""The Modbus driver: one machine over Modbus TCP, read only."""
+
+from __future__ import annotations
+
+from edge_agent.clock import Clock, Stamp
+from edge_agent.contracts.plugs import Driver
+from edge_agent.contracts.settings import MachineSettings
+from edge_agent.errors import ConfigError, DeviceUnreachable
+from edge_agent.types import ReadGroup, SampleBatch
+from edge_agent_drivers.modbus.client import ModbusLine
+from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
+from edge_agent_drivers.modbus.scan import Device, GroupScan
+from edge_agent_drivers.modbus.settings import ModbusMachine
+
+
+class ModbusDriver(Driver):
+    """Reads one Modbus device in coalesced blocks; what it refuses is isolated tag by tag.
+
+    The sampler owns reconnecting. Within one scan the driver opens the socket once more where it closed it
+    itself after silence (so that a late reply meets nobody) or found it closed after an idle time.
+    """
+
+    def __init__(self, machine: str, settings: MachineSettings, clock: Clock) -> None:
+        if not isinstance(settings, ModbusMachine):
+            raise ConfigError([f"machine {machine}: these are not the settings of a modbus machine"])
+        super().__init__(machine, settings, clock)
+        self._machine = machine
+        self._stamp = Stamp(clock)
+        self._plans = plan_groups(settings)
+        self._limits = limits_of(settings)
+        host, port = settings.endpoint
+        self._line = ModbusLine(
+            host,
+            port,
+            timeout=settings.answer_timeout,
+            pause=settings.comm.pause,
+            connect_pause=settings.comm.connect_pause,
+        )
+        device = Device(machine, self._line, settings.unit_id, self._limits, settings.comm.retest)
+        # By scan rate, because hashing a group means hashing all its tags.
+        self._scans = {plan.group.every: GroupScan(plan, device) for plan in self._plans}
+        self._open = False
+
+    @property
+    def groups(self) -> tuple[ReadGroup, ...]:
+        """The read groups, one per scan rate, in the order of the configuration."""
+        return tuple(plan.group for plan in self._plans)
+
+    def describe(self) -> str:
+        """The planned requests, for people."""
+        return describe(self._plans, self._limits)
+
+    async def connect(self) -> None:
+        """Open the connection. DeviceUnreachable where that fails within the timeout."""
+        try:
+            await self._line.open()
+        except LineFault as fault:
+            raise DeviceUnreachable(self._advice(fault)) from fault
+        self._open = True
+        for scan in self._scans.values():
+            scan.forgive()
+
+    async def read(self, group: ReadGroup, *, raw: bool = False) -> list[SampleBatch]:
+        """One scan, one batch. DeviceUnreachable where nothing of the group was answered."""
+        if not self._open:
+            raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
+        timestamp = self._stamp.next()
+        try:
+            row = await self._scans[group.every].run(raw=raw)
+        except LineFault as fault:
+            raise DeviceUnreachable(self._advice(fault)) from fault
+        return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]
+
+    async def close(self) -> None:
+        """Close the connection; harmless where there is none."""
+        self._open = False
+        self._line.close()
+
+    def _advice(self, fault: LineFault) -> str:
+        return f"machine {self._machine}: {fault}: check power, cable, address and unit_id"

@@ -1,0 +1,158 @@
+"""The items of one read group: what was heard of each, with whose time, and the batches made of it. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_agent.clock import SECOND, Clock, Stamp
+from edge_agent.types import GOOD, ReadGroup, Reason, SampleBatch, Status, Tag, Value, uncertain
+from edge_agent_drivers.opcua.nodeid import NodeRef
+from edge_agent_drivers.opcua.variants import Reading
+
+SKEWED = uncertain(Reason.CLOCK_SKEW)
+MOST_PENDING = 50_000
+"""Notifications kept between two reads; more than that means nobody reads."""
+
+
+@dataclass(slots=True)
+class Item:
+    """One configured node and what is known of it."""
+
+    tag: Tag
+    ref: NodeRef
+    column: int
+    node: Any = None
+    """The node id on this server, once it is resolved."""
+    trouble: Status | None = None
+    """Why it is not read at all: no such namespace, no such node."""
+    said: str = ""
+    """What was last logged about it."""
+    value: Value | None = None
+    status: Status | None = None
+    """Of the last reading; None before the first of this connection."""
+    source: int | None = None
+    """The last source time, to tell a new value from a held one."""
+    emitted: int = 0
+    """When it was last passed on, by the agent's clock (ns)."""
+
+    def forget(self) -> None:
+        """Start over with a new connection."""
+        self.node = self.trouble = self.value = self.status = self.source = None
+        self.emitted = 0
+
+    def heard(self, reading: Reading, now: int) -> None:
+        """Remember the last reading, which is passed on now."""
+        self.value, self.status, self.trouble = reading.value, reading.status, None
+        self.source = reading.source if reading.source is not None else self.source
+        self.emitted = now
+
+    def due(self, now: int) -> bool:
+        """Whether a held value, or a standing trouble, is to be passed on again."""
+        if self.status is None and self.trouble is None:
+            return False
+        return not self.emitted or now - self.emitted >= self.tag.max_interval * SECOND
+
+
+@dataclass(slots=True)
+class Timing:
+    """Whose time a value gets (INTERFACE.md, `timestamp` and `max_skew`)."""
+
+    clock: Clock
+    whose: str
+    """source, server or agent."""
+    max_skew: float
+    """Seconds of real time; a simulated clock that runs faster is allowed as much more."""
+
+    def choose(self, item: Item, reading: Reading) -> tuple[int | None, Status]:
+        """The time of `reading` (None: the agent's) and its status.
+
+        A source time that is old because the value has not changed since is no skew: the value is current
+        now. It is taken for that where it is the first of a connection or the same as before, and the
+        server's own clock (where it tells) is right.
+        """
+        if self.whose == "agent":
+            return None, reading.status
+        theirs = reading.source if self.whose == "source" else None
+        theirs = theirs if theirs is not None else reading.server
+        if theirs is None:
+            return None, reading.status
+        held = self.whose == "source" and (item.source is None or item.source == theirs)
+        if held and item.source == theirs and item.status is not None:
+            return None, reading.status
+        now = self.clock.now()
+        if self._near(theirs, now):
+            return theirs, reading.status
+        if held and theirs < now and (reading.server is None or self._near(reading.server, now)):
+            return None, reading.status
+        return None, SKEWED if reading.status is GOOD else reading.status
+
+    def _near(self, theirs: int, now: int) -> bool:
+        return abs(theirs - now) <= self.max_skew * self.clock.rate * SECOND
+
+
+Cell = tuple[Value | None, Status, str]
+
+
+@dataclass(slots=True)
+class Batches:
+    """Readings of one group, gathered into one batch per timestamp."""
+
+    machine: str
+    group: ReadGroup
+    stamp: Stamp
+    raw: bool = False
+    _rows: dict[int, dict[int, Cell]] = field(default_factory=dict)
+    _ours: list[int] = field(default_factory=list)
+
+    def add(self, column: int, time: int | None, value: Value | None, status: Status, raw: str = "") -> None:
+        """Add one reading; without a time it gets the agent's, one for all of them."""
+        if time is None:
+            time = next((ours for ours in self._ours if column not in self._rows[ours]), None)
+        if time is None:
+            time = self.stamp.next()
+            self._ours.append(time)
+        self._rows.setdefault(time, {})[column] = (value, status, raw)
+
+    def made(self) -> list[SampleBatch]:
+        """The batches, oldest first."""
+        return [self._batch(time, self._rows[time]) for time in sorted(self._rows)]
+
+    def _batch(self, time: int, row: dict[int, Cell]) -> SampleBatch:
+        columns = sorted(row)
+        complete = len(columns) == len(self.group.tags)
+        names = self.group.names if complete else tuple(self.group.tags[column].name for column in columns)
+        cells = [row[column] for column in columns]
+        return SampleBatch(
+            self.machine,
+            names,
+            time,
+            [value for value, _, _ in cells],
+            {i: status for i, (_, status, _) in enumerate(cells) if status != GOOD},
+            [raw for _, _, raw in cells] if self.raw else None,
+        )
+
+
+class Pending:
+    """Notifications between two reads, bounded; what does not fit is counted."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Item, Any]] = deque()
+        self.dropped = 0
+
+    def put(self, item: Item, sent: Any) -> None:
+        """Keep one notification; the oldest goes where there is no room."""
+        if len(self._waiting) >= MOST_PENDING:
+            self._waiting.popleft()
+            self.dropped += 1
+        self._waiting.append((item, sent))
+
+    def take(self) -> list[tuple[Item, Any]]:
+        """All notifications, oldest first, and forget them."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)

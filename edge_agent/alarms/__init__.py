@@ -1,0 +1,1 @@
+"""Conditions of machines: limits, discrete alarms, communication, health; their states and their store."""

@@ -1,0 +1,337 @@
+"""The journal's worker side: one SQLite connection, used from one thread at a time, never from the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from edge_agent.buffer import database
+from edge_agent.buffer.lock import FileLock
+from edge_agent.buffer.rows import Quarantined, Row, RowKey, pack, split, unpack
+from edge_agent.buffer.table import Records
+from edge_agent.errors import StoreError
+from edge_agent.types import Priority, Record
+
+log = logging.getLogger(__name__)
+
+_DROP_STEP = 64
+"""Rows dropped at a time while the file is over its size."""
+_OLD_STEP = 10_000
+"""Rows dropped for their age in one transaction."""
+_EXACT_COUNT_BYTES = 64 * 1024**2
+"""Files up to this size are counted row by row at start; larger ones by their sequence numbers."""
+_ROW_OVERHEAD = 128
+QUARANTINE_ROWS = 10_000
+"""Most rows in quarantine; the oldest are dropped and counted."""
+
+
+@dataclass(slots=True)
+class Commit:
+    """Everything that goes to disk together."""
+
+    pieces: dict[RowKey, list[bytes]] = field(default_factory=dict)
+    acks: dict[str, list[int]] = field(default_factory=dict)
+    quarantine: list[tuple[Record, bytes, str]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Lines lost in memory since the last commit, by reason."""
+    size: int = 0
+    created: int = 0
+    first: int = 0
+    """The first sequence number of the commit; kept when it has to be repeated."""
+
+    @property
+    def worth_it(self) -> bool:
+        """Whether there is anything in it."""
+        return bool(self.pieces or self.acks or self.quarantine or self.dropped)
+
+
+class Outcome(NamedTuple):
+    """What became of a commit."""
+
+    rows: int
+    lines: int
+    rejected: bool
+    """True where the telemetry of the commit was refused because the journal is full."""
+
+
+class Batch(NamedTuple):
+    """What a fetch found."""
+
+    records: list[Record]
+    complete: int
+    """Every row up to this sequence number has been seen; 0 where there may be more."""
+
+
+class Store:
+    """The rows on disk. Every method blocks, and raises sqlite3.Error where the disk fails."""
+
+    def __init__(self, path: Path, *, max_size: int, reject_new: bool, readers: Sequence[str]) -> None:
+        self.path = path
+        self.readers = tuple(readers)
+        self.dropped: Counter[str] = Counter()
+        """Lines lost, by reason, since the file was made."""
+        self.rows = 0
+        self.next_seq = 1
+        self.oldest: int | None = None
+        """UTC ns at which the oldest row was committed."""
+        self.size = 0
+        """Bytes of the file that are in use."""
+        self.bytes_written = 0
+        """Bytes sent to the medium since the start: WAL frames, and pages moved into the main file."""
+        self.quarantined = 0
+        self._reject_new = reject_new
+        self._wal = path.with_name(path.name + "-wal")
+        self._wal_limit = min(4 * 1024**2, max_size // 8)
+        self._limit = max_size - 2 * self._wal_limit
+        self._checkpointed = 0
+        self._connection: sqlite3.Connection | None = None
+        self._lock = FileLock(path.with_name(path.name + ".lock"))
+
+    # --- opening and closing
+
+    def open(self, now: int) -> None:
+        """Lock and open the file; an unusable one is set aside and what can be read is taken over.
+
+        TemporaryError where another process has it, StoreError where the folder cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.path.parent} cannot be made ({error.strerror})") from error
+        self._lock.acquire()
+        try:
+            self._connect(now)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _connect(self, now: int) -> None:
+        try:
+            self._connection = database.connect(self.path)
+        except database.Unusable as problem:
+            self._start_afresh(problem)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path} cannot be opened: {error}") from error
+        self._records = Records(self._sql, self.readers)
+        database.sync_folder(self.path.parent)
+        self._settle(now)
+
+    def _start_afresh(self, problem: database.Unusable) -> None:
+        aside = database.set_aside(self.path, problem.kind)
+        self._connection = database.connect(self.path)
+        saved = 0
+        if problem.kind == "damaged":
+            records = Records(self._connection, self.readers)
+            with self._transaction():
+                for row in database.salvage(aside):
+                    records.insert(row)
+                    saved += 1
+        log.error("%s: set aside as %s, a new journal is begun; %d rows saved", problem, aside.name, saved)
+        self.dropped["journal_set_aside"] += 1
+
+    def _settle(self, now: int) -> None:
+        """Find out what is there: the next number, rows, drops."""
+        facts = dict(self._sql.execute("SELECT name, value FROM facts"))
+        low, top = self._records.bounds()
+        # numbers of a new file begin with the clock, so that they never meet those of a lost one
+        self.next_seq = max(int(facts.get("next_seq", now // 1_000_000)), (top or 0) + 1)
+        for reason, count in json.loads(facts.get("dropped", "{}")).items():
+            self.dropped[reason] += int(count)
+        with self._transaction():
+            self._records.forget_strangers()
+            self._sql.execute("INSERT OR IGNORE INTO facts VALUES ('next_seq', ?)", (str(self.next_seq),))
+        exact = self._records.live_bytes() <= _EXACT_COUNT_BYTES
+        self.rows = self._records.count() if exact else (top or 0) - (low or 0) + 1
+        self.quarantined = self._records.quarantine_size()
+        self._look()
+
+    def close(self) -> None:
+        """Put everything into the main file and let go of it."""
+        try:
+            if self._connection is not None:
+                connection, self._connection = self._connection, None
+                with contextlib.closing(connection):
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._lock.release()
+
+    def reopen(self, now: int) -> None:
+        """Begin again on a fresh file handle: after a failed sync the old one can no longer be believed."""
+        if self._connection is not None:
+            self._checkpointed += self._wal_size()
+            try:
+                self._connection.close()
+            except sqlite3.Error as error:
+                log.warning("closing %s: %s", self.path, error)
+            self._connection = None
+        self.dropped.clear()
+        self._connect(now)
+
+    @property
+    def _sql(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"the journal {self.path} is not open")
+        return self._connection
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._sql.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._sql.execute("COMMIT")
+        except BaseException:
+            if self._sql.in_transaction:
+                self._sql.execute("ROLLBACK")
+            raise
+
+    # --- writing
+
+    def commit(self, commit: Commit) -> Outcome:
+        """One transaction with one sync. Repeating it after a failure stores nothing twice."""
+        before = self.next_seq, self.rows, self.quarantined
+        commit.first = commit.first or self.next_seq
+        rows: list[Row] = []
+        for key, pieces in sorted(commit.pieces.items(), key=lambda item: item[0].priority):
+            for group in split(pieces):
+                rows.append(pack(commit.first + len(rows), key, commit.created, group))
+        drops = self.dropped + commit.dropped
+        try:
+            with self._transaction():
+                outcome = self._apply(commit, rows, drops)
+        except BaseException:
+            self.next_seq, self.rows, self.quarantined = before
+            raise
+        self.dropped = drops
+        self._checkpoint_if_due()
+        self._look()
+        return outcome
+
+    def _apply(self, commit: Commit, rows: list[Row], drops: Counter[str]) -> Outcome:
+        removed = self._records.acknowledge(commit.acks)
+        rejected = False
+        room = sum(len(row.body) + _ROW_OVERHEAD for row in rows)
+        if rows and self._records.live_bytes() + room > self._limit:
+            if self._reject_new:
+                rejected = self._refuse(rows, drops)
+            else:
+                removed += self._make_room(room, drops)
+        for row in rows:
+            self._records.insert(row)
+        if rows:
+            self.rows += max(0, rows[-1].seq + 1 - self.next_seq)
+            self.next_seq = rows[-1].seq + 1
+        self.rows -= removed
+        self._set_apart(commit, drops)
+        self._note(drops, removed)
+        return Outcome(len(rows), sum(row.lines for row in rows), rejected)
+
+    @staticmethod
+    def _refuse(rows: list[Row], drops: Counter[str]) -> bool:
+        """Leave the telemetry out; alarms are few, come first and always find room."""
+        lost = [row for row in rows if row.priority != Priority.ALARM]
+        rows[:] = [row for row in rows if row.priority == Priority.ALARM]
+        drops["full_rejected"] += sum(row.lines for row in lost)
+        return bool(lost)
+
+    def _make_room(self, room: int, drops: Counter[str]) -> int:
+        removed = 0
+        for alarms in (False, True):
+            while self._records.live_bytes() + room > self._limit:
+                found = self._records.first(_DROP_STEP, alarms=alarms)
+                if not found:
+                    break
+                removed += self._records.delete(seq for seq, _ in found)
+                drops["full_oldest"] += sum(lines for _, lines in found)
+        return removed
+
+    def _set_apart(self, commit: Commit, drops: Counter[str]) -> None:
+        for record, lines, reason in commit.quarantine:
+            self._records.set_apart(record, lines, reason, commit.created)
+        self.quarantined += len(commit.quarantine)
+        if (excess := self.quarantined - QUARANTINE_ROWS) > 0:
+            self._records.trim_quarantine(excess)
+            self.quarantined -= excess
+            drops["quarantine_full"] += excess
+
+    def _note(self, drops: Counter[str], removed: int) -> None:
+        if drops != self.dropped:
+            self._sql.execute("INSERT OR REPLACE INTO facts VALUES ('dropped', ?)", (json.dumps(drops),))
+        # the next number is written only where the rows no longer tell it: a page less in each commit
+        if removed and (self._records.bounds()[1] or 0) < self.next_seq - 1:
+            self._sql.execute("UPDATE facts SET value = ? WHERE name = 'next_seq'", (str(self.next_seq),))
+
+    def drop_older(self, before: int) -> int:
+        """Drop rows created before `before` (UTC ns), oldest first; returns how many, 0 when all are gone."""
+        found = self._records.older(before, _OLD_STEP)
+        return self._drop(found, "too_old") if found else 0
+
+    def _drop(self, found: Sequence[tuple[int, int]], reason: str) -> int:
+        drops = self.dropped + Counter({reason: sum(lines for _, lines in found)})
+        with self._transaction():
+            removed = self._records.delete(seq for seq, _ in found)
+            self._note(drops, removed)
+        self.dropped = drops
+        self.rows -= removed
+        self._look()
+        return removed
+
+    # --- reading
+
+    def fetch(
+        self, reader: str, positions: tuple[int, int], skip: Collection[int], max_bytes: int, max_records: int
+    ) -> Batch:
+        """Rows after `positions` (of alarms, of telemetry), alarms first, without those in `skip`."""
+        records: list[Record] = []
+        damaged: list[tuple[int, int]] = []
+        more = False
+        size = 0
+        for priority, position in zip(Priority, positions, strict=True):
+            for row in self._records.unseen(reader, priority, position):
+                if row.seq in skip:
+                    continue
+                if len(records) >= max_records or size >= max_bytes:
+                    more = True
+                    break
+                try:
+                    records.append(unpack(row))
+                    size += len(records[-1].lines)
+                except StoreError as damage:
+                    log.error("%s; it is dropped and counted", damage)
+                    damaged.append((row.seq, 1))
+        if damaged:
+            self._drop(damaged, "damaged")
+        return Batch(records, 0 if more else self.next_seq - 1)
+
+    def quarantine(self, limit: int) -> list[Quarantined]:
+        """What is in quarantine, newest first."""
+        return self._records.quarantine(limit)
+
+    # --- figures
+
+    def _look(self) -> None:
+        self.oldest = self._records.oldest()
+        self.size = self._records.live_bytes()
+        self.bytes_written = self._checkpointed + self._wal_size()
+
+    def _wal_size(self) -> int:
+        return self._wal.stat().st_size if self._wal.exists() else 0
+
+    def _checkpoint_if_due(self) -> None:
+        """Move the WAL into the main file when it is long enough."""
+        if (size := self._wal_size()) >= self._wal_limit:
+            self._checkpointed += size + self._pages_in_wal(size) * database.PAGE_SIZE
+            self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def _pages_in_wal(self, size: int) -> int:
+        """How many pages a checkpoint of the WAL writes: each frame begins with its page's number."""
+        frame = database.PAGE_SIZE + 24
+        with self._wal.open("rb", buffering=0) as wal:
+            return len({os.pread(wal.fileno(), 4, place) for place in range(32, size, frame)})

@@ -1,0 +1,124 @@
+"""The records of an open journal file: SQL and nothing else, inside whatever transaction the caller has open."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+
+from edge_agent.buffer import database
+from edge_agent.buffer.rows import Quarantined, Row
+from edge_agent.types import Priority, Record
+
+_QUARANTINE = "seq, machine, source, created, at, reason, lines"
+
+
+class Records:
+    """Rows of lines, who has acknowledged them, and the quarantine. With one reader an acknowledgement deletes."""
+
+    def __init__(self, sql: sqlite3.Connection, readers: Sequence[str]) -> None:
+        self._sql = sql
+        self._readers = tuple(readers)
+
+    def bounds(self) -> tuple[int | None, int | None]:
+        """The lowest and the highest sequence number."""
+        low, top = self._sql.execute("SELECT min(seq), max(seq) FROM records").fetchone()
+        return low, top
+
+    def count(self) -> int:
+        """How many rows there are; reads the whole file."""
+        return int(self._sql.execute("SELECT count(*) FROM records").fetchone()[0])
+
+    def oldest(self) -> int | None:
+        """When the first row was committed, UTC ns."""
+        found = self._sql.execute("SELECT created FROM records ORDER BY seq LIMIT 1").fetchone()
+        return found[0] if found else None
+
+    def live_bytes(self) -> int:
+        """Bytes of the file that are in use."""
+        pages = self._sql.execute("PRAGMA page_count").fetchone()[0]
+        free = self._sql.execute("PRAGMA freelist_count").fetchone()[0]
+        return int((pages - free) * database.PAGE_SIZE)
+
+    # --- records
+
+    def insert(self, row: Row) -> None:
+        """Store a row; again the same row where a commit is repeated."""
+        self._sql.execute("INSERT OR REPLACE INTO records VALUES (?,?,?,?,?,?,?,?,?)", row)
+
+    def delete(self, seqs: Iterable[int]) -> int:
+        """Delete rows and return how many were there."""
+        marks = [(seq,) for seq in seqs]
+        removed = self._sql.executemany("DELETE FROM records WHERE seq = ?", marks).rowcount
+        if len(self._readers) > 1:
+            self._sql.executemany("DELETE FROM acked WHERE seq = ?", marks)
+        return max(removed, 0)
+
+    def acknowledge(self, acks: dict[str, list[int]]) -> int:
+        """Note what readers have, delete what all of them have, and return how many rows that were."""
+        removed = 0
+        for cursor, seqs in acks.items():
+            if len(self._readers) == 1:
+                removed += self.delete(seqs)
+                continue
+            self._sql.executemany("INSERT OR IGNORE INTO acked VALUES (?,?)", [(cursor, seq) for seq in seqs])
+            removed += self.delete(seq for seq in seqs if self._everybody_has(seq))
+        return removed
+
+    def _everybody_has(self, seq: int) -> bool:
+        count = self._sql.execute("SELECT count(*) FROM acked WHERE seq = ?", (seq,)).fetchone()[0]
+        return bool(count >= len(self._readers))
+
+    def forget_strangers(self) -> None:
+        """Forget readers that are configured no longer, and delete the rows they alone had kept."""
+        marks = ",".join("?" * len(self._readers))
+        self._sql.execute(f"DELETE FROM acked WHERE cursor NOT IN ({marks})", self._readers)  # noqa: S608
+        if self._readers:
+            done = "(SELECT seq FROM acked GROUP BY seq HAVING count(*) >= ?)"
+            self._sql.execute(f"DELETE FROM records WHERE seq IN {done}", (len(self._readers),))  # noqa: S608
+            self._sql.execute("DELETE FROM acked WHERE seq NOT IN (SELECT seq FROM records)")
+
+    def first(self, limit: int, *, alarms: bool) -> list[tuple[int, int]]:
+        """(seq, lines) of the oldest rows, of telemetry or of everything."""
+        where = "" if alarms else "WHERE priority != 0"
+        query = f"SELECT seq, lines FROM records {where} ORDER BY seq LIMIT ?"  # noqa: S608
+        return self._sql.execute(query, (limit,)).fetchall()
+
+    def older(self, before: int, limit: int) -> list[tuple[int, int]]:
+        """(seq, lines) of rows created before `before`, from the oldest to the first that is younger."""
+        found: list[tuple[int, int]] = []
+        for seq, created, lines in self._sql.execute("SELECT seq, created, lines FROM records ORDER BY seq"):
+            if created >= before or len(found) >= limit:
+                break
+            found.append((seq, lines))
+        return found
+
+    def unseen(self, reader: str, priority: Priority, after: int) -> Iterator[Row]:
+        """A reader's rows of one class after a sequence number, in order."""
+        where = "priority = 0" if priority is Priority.ALARM else "priority != 0"
+        if len(self._readers) > 1:
+            has = "SELECT 1 FROM acked WHERE acked.seq = records.seq AND cursor = :reader"
+            where += f" AND NOT EXISTS ({has})"
+        query = f"SELECT {database.COLUMNS} FROM records WHERE {where} AND seq > :seq ORDER BY seq"  # noqa: S608
+        for values in self._sql.execute(query, {"seq": after, "reader": reader}):
+            yield Row(*values)
+
+    # --- quarantine
+
+    def set_apart(self, record: Record, lines: bytes, reason: str, at: int) -> None:
+        """Put lines into quarantine."""
+        row = (record.seq, record.machine, record.source, record.created, at, reason, lines)
+        self._sql.execute(f"INSERT INTO quarantine({_QUARANTINE}) VALUES (?,?,?,?,?,?,?)", row)  # noqa: S608
+
+    def quarantine_size(self) -> int:
+        """Rows in quarantine."""
+        return int(self._sql.execute("SELECT count(*) FROM quarantine").fetchone()[0])
+
+    def quarantine(self, limit: int) -> list[Quarantined]:
+        """What is in quarantine, newest first."""
+        query = f"SELECT id, {_QUARANTINE} FROM quarantine ORDER BY id DESC LIMIT ?"  # noqa: S608
+        return [Quarantined(*values) for values in self._sql.execute(query, (limit,))]
+
+    def trim_quarantine(self, excess: int) -> None:
+        """Drop the oldest rows of the quarantine."""
+        oldest = "(SELECT id FROM quarantine ORDER BY id LIMIT ?)"
+        self._sql.execute(f"DELETE FROM quarantine WHERE id IN {oldest}", (excess,))  # noqa: S608

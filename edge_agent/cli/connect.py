@@ -1,0 +1,75 @@
+"""`check --connect`: does each device, the broker and the historian's store answer?"""
+
+from __future__ import annotations
+
+import asyncio
+
+from edge_agent import control, registry
+from edge_agent.clock import Clock
+from edge_agent.contracts.settings import MachineSettings
+from edge_agent.errors import DriverError, EdgeAgentError
+from edge_agent.mqtt import MqttClient, MqttUnavailable
+from edge_agent.settings.models import Configuration
+from edge_agent.settings.state import state_folder
+
+PATIENCE = 5.0
+"""Seconds each of them has to answer."""
+
+Answer = tuple[str, str]
+"""What was tried, and what went wrong (empty: it answers)."""
+
+
+async def try_connections(configuration: Configuration) -> list[Answer]:
+    """Try everything at once. Machines go through the running agent where one runs on this state folder."""
+    running = await asyncio.to_thread(_through_agent, configuration)
+    machines = [
+        _machine(name, settings) for name, settings in configuration.machines.items() if name not in running
+    ]
+    others = await asyncio.gather(*machines, _broker(configuration), _store(configuration))
+    return [*running.values(), *(answer for answer in others if answer is not None)]
+
+
+def _through_agent(configuration: Configuration) -> dict[str, Answer]:
+    """What the running agent says of its machines; empty where none runs."""
+    request = {"command": "read", "machines": list(configuration.machines)}
+    answer = control.ask(state_folder(configuration), request)
+    if answer is None:
+        return {}
+    return {name: (f"{name} (through the running agent)", one["error"]) for name, one in answer.items()}
+
+
+async def _machine(name: str, settings: MachineSettings) -> Answer:
+    driver = registry.driver(settings.driver)(name, settings, Clock())
+    what = f"{name} ({settings.url})"
+    try:
+        await driver.connect()
+    except DriverError as error:
+        return what, str(error)
+    finally:
+        await driver.close()
+    return what, ""
+
+
+async def _broker(configuration: Configuration) -> Answer | None:
+    if configuration.mqtt.url == "embedded":
+        return None
+    what = f"broker ({configuration.mqtt.url})"
+    async with MqttClient(configuration.mqtt, f"{configuration.agent}-check") as client:
+        try:
+            await client.wait_connected(PATIENCE)
+        except MqttUnavailable as error:
+            return what, str(error)
+    return what, ""
+
+
+async def _store(configuration: Configuration) -> Answer | None:
+    settings = configuration.historian
+    if settings.kind != "influxdb":
+        return None
+    from edge_agent.historian import ping
+
+    try:
+        await asyncio.to_thread(ping, settings, PATIENCE)
+    except EdgeAgentError as error:
+        return f"historian ({settings.url})", str(error)
+    return f"historian ({settings.url})", ""

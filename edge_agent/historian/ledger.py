@@ -1,0 +1,135 @@
+"""The ledger of field types: (measurement, field) -> storage type, across agents and restarts.
+
+A store keeps one type per field (InfluxDB for a shard's or for all time). Lines that bring another would be
+refused whole, so the ledger takes out the one field that does not fit and lets the rest of the line pass.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from edge_agent.lineprotocol import field_text, key, parse, parse_head, split_head
+from edge_agent.types import Record, Store, Value
+
+log = logging.getLogger(__name__)
+
+SetAside = Callable[[Record, bytes, str], object]
+"""Takes lines of a record that will never be stored, and why."""
+
+_NAMES = {float: "float", int: "integer", bool: "boolean", str: "string"}
+
+
+class Line(NamedTuple):
+    """One line and the record it came in."""
+
+    record: Record
+    text: bytes
+
+
+class FieldLedger:
+    """Knows each field's type; the first one seen stands. Kept in `path` (JSON), for one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._types: dict[str, dict[str, str]] = {}
+        self._changed = False
+        if path.exists():
+            try:
+                self._types = json.loads(path.read_bytes())
+            except ValueError as error:
+                aside = path.with_name(path.name + ".damaged")
+                path.rename(aside)
+                log.error(
+                    "%s is damaged (%s) and set aside as %s; field types are learned again",
+                    path,
+                    error,
+                    aside,
+                )
+
+    def screen(self, records: Iterable[Record], set_aside: SetAside) -> list[Line]:
+        """The lines of the records that can be stored; what cannot be goes to `set_aside` with its reason."""
+        lines = []
+        for record in records:
+            for text in record.lines.split(b"\n"):
+                if not text or text.startswith(b"#"):
+                    continue
+                try:
+                    kept = self._admit(record, text, set_aside)
+                except ValueError as error:
+                    set_aside(record, text, f"not line protocol: {error}")
+                    continue
+                if kept:
+                    lines.append(Line(record, kept))
+        self._save()
+        return lines
+
+    def fit(self, lines: Iterable[Line], set_aside: SetAside) -> list[Line]:
+        """Lines that were screened before, without the fields that do not fit what was learned since."""
+        kept = ((line.record, self._admit(line.record, line.text, set_aside)) for line in lines)
+        return [Line(record, text) for record, text in kept if text]
+
+    def learn(self, measurement: str, field: str, kind: str) -> None:
+        """The store says that the field has this type (float, integer, boolean, string) already."""
+        known = self._types.setdefault(measurement, {})
+        if known.get(field) != kind:
+            known[field] = kind
+            self._changed = True
+        self._save()
+
+    def _admit(self, record: Record, text: bytes, set_aside: SetAside) -> bytes:
+        point = parse(text)
+        known = self._types.setdefault(point.measurement, {})
+        wrong = {}
+        for field, value in point.fields.items():
+            kind = _NAMES[type(value)]
+            has = known.get(field)
+            if has is None:
+                known[field] = kind
+                self._changed = True
+            elif has != kind:
+                wrong[field] = (kind, has)
+        if not wrong:
+            return text
+        return self._strip(record, text, point.fields, wrong, set_aside)
+
+    @staticmethod
+    def _strip(
+        record: Record,
+        text: bytes,
+        fields: dict[str, Value],
+        wrong: dict[str, tuple[str, str]],
+        set_aside: SetAside,
+    ) -> bytes:
+        start, _ = split_head(text)
+        stamp = text.rsplit(b" ", 1)[1]
+        measurement, _ = parse_head(start)
+        for field, (kind, has) in wrong.items():
+            reason = (
+                f"field type conflict: {measurement}.{field} is {kind}, stored as {has} so far; "
+                f"give the tag `store: {has}`, or another name"
+            )
+            set_aside(record, b"%s %s %s" % (start, _text(field, fields[field]), stamp), reason)
+        rest = [_text(field, value) for field, value in fields.items() if field not in wrong]
+        return b"%s %s %s" % (start, b",".join(rest), stamp) if rest else b""
+
+    def _save(self) -> None:
+        if not self._changed:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_name(self._path.name + ".new")
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(self._types, file, separators=(",", ":"))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+        self._changed = False
+
+
+def _text(field: str, value: Value) -> bytes:
+    store = {bool: Store.BOOL, int: Store.INT}.get(type(value), Store.FLOAT)
+    return f"{key(field)}={field_text(value, store)}".encode()

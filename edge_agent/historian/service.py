@@ -1,0 +1,100 @@
+"""The historian: receives what agents publish, keeps it in its own journal, and moves it into the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from edge_agent.buffer import Delivery, Journal, forward
+from edge_agent.clock import Clock
+from edge_agent.contracts.plugs import Sink
+from edge_agent.errors import ConfigError
+from edge_agent.historian.embedded import EmbeddedStore
+from edge_agent.historian.intake import Intake
+from edge_agent.historian.ledger import FieldLedger
+from edge_agent.mqtt import MqttClient
+from edge_agent.settings.models import Configuration, MqttSettings
+
+log = logging.getLogger(__name__)
+
+SESSION = 7 * 86_400
+"""Seconds the broker keeps undelivered messages while the historian is away."""
+READER = "store"
+
+
+class Historian:
+    """MQTT to the store of the configuration. `state` is the folder that holds `historian/`.
+
+    The store's own folder has `journal.db`, `fields.json` (the ledger of field types) and, for the embedded
+    store, `history.db`. `instance` tells historians that share the work apart.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        clock: Clock,
+        state: Path,
+        *,
+        instance: int = 1,
+        mqtt: MqttSettings | None = None,
+    ) -> None:
+        if configuration.historian.kind == "none":
+            raise ConfigError(["historian.kind is none: there is nothing to run"])
+        self.folder = state / "historian"
+        self.history = self.folder / "history.db"
+        """The embedded store's file; `History` reads it."""
+        self.ready = asyncio.Event()
+        """Set once messages are received."""
+        self._settings = configuration.historian
+        client_id = f"{configuration.agent}-historian-{instance}"
+        self.client = MqttClient(mqtt or configuration.mqtt, client_id, keep_session=SESSION)
+        self.client.on_connect(self._connected)
+        buffer = configuration.buffer
+        self.journal = Journal(self.folder / "journal.db", clock, buffer, readers=(READER,), eager=False)
+        prefix = [level for level in (configuration.enterprise, configuration.site) if level]
+        self.intake = Intake(self.client, self.journal, prefix, buffer.commit_interval)
+        self.store: Sink | None = None
+        self.delivery = Delivery(self._settings.kind)
+
+    def _connected(self) -> None:
+        if self.client.protocol == "3.1.1":
+            log.warning(
+                "the broker speaks MQTT 3.1.1 only: run one historian, several would not share the work"
+            )
+        self.ready.set()
+
+    async def run(self) -> None:
+        """Receive and store until cancelled. TemporaryError where another historian uses the folder."""
+        await self.journal.open()
+        try:
+            self.store = self._make_store()
+            self.client.start()
+            await forward(self.journal, self.journal.reader(READER), self.store, self.delivery)
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        await self.intake.stop()
+        await self.client.stop()
+        if self.store is not None:
+            await self.store.close()
+        await self.journal.close()
+
+    def _make_store(self) -> Sink:
+        ledger = FieldLedger(self.folder / "fields.json")
+        if self._settings.kind == "embedded":
+            return EmbeddedStore(self.history, ledger, self.journal.quarantine)
+        from edge_agent.historian.influxdb import InfluxStore
+
+        return InfluxStore(self._settings, ledger, self.journal.quarantine)
+
+    async def drained(self, timeout: float) -> bool:
+        """Wait until everything received is in the store; False where that takes longer than `timeout`."""
+        end = asyncio.get_running_loop().time() + timeout
+        while self.intake.unacknowledged or self.journal.stats().rows or self.journal.stats().waiting_bytes:
+            if asyncio.get_running_loop().time() > end:
+                return False
+            await self.journal.flush()
+            await asyncio.sleep(0.02)
+        return True

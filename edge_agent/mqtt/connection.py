@@ -1,0 +1,412 @@
+"""One connection to a broker through paho-mqtt, on the event loop's own sockets; the only user of paho.
+
+A connection is made, used and thrown away: nothing of it is taken over into the next one. What was in flight
+fails, and whoever published it sends it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edge_agent.mqtt.errors import (
+    BAD_CREDENTIALS,
+    NOT_AUTHORIZED,
+    PACKET_TOO_LARGE,
+    UNSUPPORTED_VERSION,
+    MqttUnavailable,
+    explain,
+    refusal,
+)
+from edge_agent.mqtt.message import Message, Will
+from edge_agent.settings.models import MqttSettings
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for the TCP and TLS handshake, and as many for the broker's answer."""
+WINDOW = 500
+"""Most publishes in flight; fewer where the broker says so."""
+_OVERHEAD = 256
+"""Room for topic length, properties and headers when a payload is held against the broker's packet limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who connects and how."""
+
+    client_id: str
+    will: Will | None = None
+    clean_start: bool = True
+    session_expiry: int = 0
+    keepalive: int = 15
+    receive_maximum: int = 100
+
+
+class ConnectionRefused(MqttUnavailable):
+    """The broker answered no; `code` is MQTT 5's reason code for it."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    properties: Properties | None
+    future: asyncio.Future[None]
+
+
+class Connection:
+    """Opens in `open`, lives until `lost` is done (its result says why), and is then of no use."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        identity: Identity,
+        *,
+        version5: bool,
+        received: Callable[[Message], None],
+    ) -> None:
+        self.version5 = version5
+        self.session_present = False
+        self.answered = False
+        """Whether the broker has answered at all."""
+        self._settings = settings
+        self._identity = identity
+        self._received = received
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._pending: dict[int, _Outgoing] = {}
+        self._subscribing: dict[int, asyncio.Future[None]] = {}
+        self._queue: deque[_Outgoing] = deque()
+        self._window = WINDOW
+        self._largest: int | None = None
+        self._farewell: int | None = None
+        self._socket: Any = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._client = self._make_client()
+
+    # --- opening
+
+    def _make_client(self) -> paho.Client:
+        identity, settings = self._identity, self._settings
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=identity.client_id,
+            clean_session=None if self.version5 else identity.clean_start,
+            protocol=MQTTProtocolVersion.MQTTv5 if self.version5 else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT
+        client.max_inflight_messages = 0  # the window is kept here
+        client.username = settings.username
+        client.password = settings.password.get_secret_value() if settings.password else None
+        if identity.will is not None:
+            will = identity.will
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        return client
+
+    async def open(self) -> None:
+        """Connect and wait for the broker's answer.
+
+        MqttUnavailable where nobody listens or answers in time, ConnectionRefused where the broker says no.
+        """
+        where = self._settings.url
+        connecting = self._loop.run_in_executor(None, self._connect)
+        try:
+            await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(self._too_late)
+            raise
+        except ssl.SSLError as error:
+            raise MqttUnavailable(f"no trusted connection to {where}: {error.reason or error}") from error
+        except OSError as error:
+            raise MqttUnavailable(f"{where} does not answer: {error.strerror or error}") from error
+        self._attach()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._accepted), CONNECT_TIMEOUT)
+        except TimeoutError as error:
+            raise MqttUnavailable(f"{where} took the connection but did not answer in time") from error
+        finally:
+            if not self._accepted.done() or self._accepted.cancelled() or self._accepted.exception():
+                self.close("not accepted")
+
+    def _too_late(self, connecting: asyncio.Future[None]) -> None:
+        """The attempt was cancelled while the thread was at it: let go of what it got."""
+        connecting.exception()
+        self._drop_socket()
+
+    def _connect(self) -> None:
+        """Blocking: names, TCP, TLS, and the CONNECT packet."""
+        url = urlsplit(self._settings.url)
+        tls = url.scheme == "mqtts"
+        if tls:
+            self._client.tls_set_context(self._tls_context())
+        properties = None
+        if self.version5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = self._identity.session_expiry
+            properties.ReceiveMaximum = self._identity.receive_maximum
+        self._client.connect(
+            url.hostname or "127.0.0.1",
+            url.port or (8883 if tls else 1883),
+            self._identity.keepalive,
+            clean_start=self._identity.clean_start if self.version5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=properties,
+        )
+
+    def _tls_context(self) -> ssl.SSLContext:
+        settings = self._settings
+        context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+        return context
+
+    def _attach(self) -> None:
+        client, loop = self._client, self._loop
+        self._socket = client.socket()
+        client.on_socket_register_write = lambda *_: loop.add_writer(self._socket, self._writable)
+        client.on_socket_unregister_write = lambda *_: self._no_writer()
+        client.on_socket_close = lambda *_: self._detach()
+        loop.add_reader(self._socket, self._readable)
+        if client.want_write():
+            loop.add_writer(self._socket, self._writable)
+        self._ticker = loop.call_later(1, self._tick)
+
+    # --- the socket
+
+    def _readable(self) -> None:
+        self._guard(self._client.loop_read)
+        # TLS may hold more than the socket shows
+        while self._socket is not None and isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            self._guard(self._client.loop_read)
+
+    def _writable(self) -> None:
+        self._guard(self._client.loop_write)
+
+    def _tick(self) -> None:
+        self._ticker = self._loop.call_later(1, self._tick)
+        self._guard(self._client.loop_misc)
+
+    def _guard(self, step: Callable[[], Any]) -> None:
+        """Whatever a broker sends, it costs no more than this connection."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001
+            log.warning("%s sent something that is not MQTT: %r", self._settings.url, error)
+            self.close(f"protocol error: {error}")
+
+    def _detach(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket = None
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+
+    def _no_writer(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_writer(self._socket)
+
+    def _drop_socket(self) -> None:
+        if (socket := self._client.socket()) is not None:
+            socket.close()
+
+    async def disconnect(self) -> None:
+        """Say goodbye (the will is not published) and close."""
+        if self._socket is not None:
+            self._client.disconnect()
+            for _ in range(100):
+                if not self._client.want_write():
+                    break
+                await asyncio.sleep(0.01)
+        self.close("closed")
+
+    def close(self, why: str) -> None:
+        """Drop the connection; everything in flight fails."""
+        self._detach()
+        self._drop_socket()
+        self._end(why)
+
+    def _end(self, why: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(why)
+        if not self._accepted.done():
+            self._accepted.set_exception(
+                MqttUnavailable(f"{self._settings.url} closed the connection: {why}")
+            )
+            self._accepted.exception()
+        futures = [one.future for one in (*self._pending.values(), *self._queue)]
+        futures += self._subscribing.values()
+        self._pending.clear()
+        self._queue.clear()
+        self._subscribing.clear()
+        for future in futures:
+            if not future.done():
+                future.set_exception(MqttUnavailable(f"the connection to {self._settings.url} broke: {why}"))
+                future.exception()  # nobody may be waiting for it
+
+    # --- what paho calls, in the loop
+
+    def _on_connect(self, _c: Any, _u: Any, flags: paho.ConnectFlags, reason: ReasonCode, got: Any) -> None:
+        self.answered = True
+        if reason.is_failure:
+            user = self._settings.username or "anonymous"
+            # some brokers (mosquitto 2.0) call a wrong password "not authorized"
+            code = BAD_CREDENTIALS if reason.value == NOT_AUTHORIZED else reason.value
+            said = explain(reason.value, str(reason), advise=code)
+            text = f"{self._settings.url} refused {self._identity.client_id} (user {user}): {said}"
+            if not self._accepted.done():
+                self._accepted.set_exception(ConnectionRefused(reason.value, text))
+            return
+        self.session_present = flags.session_present
+        self._window = min(WINDOW, getattr(got, "ReceiveMaximum", WINDOW))
+        self._largest = getattr(got, "MaximumPacketSize", None)
+        if not self._accepted.done():
+            self._accepted.set_result(None)
+
+    def _on_disconnect(self, _c: Any, _u: Any, flags: Any, reason: ReasonCode, _p: Any) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._farewell = reason.value
+            self.close(explain(reason.value, str(reason)))
+            return
+        self._detach()
+        self._end(str(reason).lower())
+
+    @property
+    def farewell(self) -> int | None:
+        """The reason code with which the broker ended the connection, if it said one."""
+        return self._farewell
+
+    def _on_publish(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
+        outgoing = self._pending.pop(mid, None)
+        self._pump()
+        if outgoing is None or outgoing.future.done():
+            return
+        if reason is not None and reason.is_failure:
+            user = self._settings.username or "anonymous"
+            outgoing.future.set_exception(refusal(reason.value, str(reason), outgoing.topic, user))
+            outgoing.future.exception()
+        else:
+            outgoing.future.set_result(None)
+
+    def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:
+        future = self._subscribing.pop(mid, None)
+        if future is None or future.done():
+            return
+        refused = [reason for reason in reasons if reason.is_failure]
+        if refused:
+            future.set_exception(MqttUnavailable(explain(refused[0].value, str(refused[0]))))
+        else:
+            future.set_result(None)
+
+    def _on_message(self, _c: Any, _u: Any, message: paho.MQTTMessage) -> None:
+        properties = dict(getattr(message.properties, "UserProperty", ()) or ())
+        mid, qos = message.mid, message.qos
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            log.warning("a message with a topic that is not UTF-8 is dropped")
+            self._acknowledge(mid, qos)
+            return
+        payload = bytes(message.payload)
+        self._received(
+            Message(topic, payload, qos, message.retain, properties, lambda: self._acknowledge(mid, qos))
+        )
+
+    def _acknowledge(self, mid: int, qos: int) -> None:
+        if qos and not self.lost.done():
+            self._client.ack(mid, qos)
+
+    # --- what the client does with it
+
+    def subscribe(self, pattern: str, qos: int) -> asyncio.Future[None]:
+        """Ask for messages; the future fails with MqttUnavailable where the broker refuses."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self.version5:
+            code, mid = self._client.subscribe(pattern, options=SubscribeOptions(qos=qos))
+        else:
+            code, mid = self._client.subscribe(pattern, qos)
+        if mid is None or code != paho.MQTT_ERR_SUCCESS:
+            future.set_exception(MqttUnavailable(paho.error_string(code)))
+        else:
+            self._subscribing[mid] = future
+        return future
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        properties: Mapping[str, str],
+        expiry: int | None,
+    ) -> asyncio.Future[None]:
+        """Send a message; the future resolves with the broker's acknowledgement (QoS 0: at once)."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self._largest is not None and len(payload) + len(topic) + _OVERHEAD > self._largest:
+            user = self._settings.username or "anonymous"
+            future.set_exception(refusal(PACKET_TOO_LARGE, "packet too large", topic, user))
+            future.exception()
+            return future
+        extra = self._properties(properties, expiry) if self.version5 else None
+        self._queue.append(_Outgoing(topic, payload, qos, retain, extra, future))
+        self._pump()
+        return future
+
+    @staticmethod
+    def _properties(user: Mapping[str, str], expiry: int | None) -> Properties | None:
+        if not user and expiry is None:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        if user:
+            properties.UserProperty = list(user.items())
+        if expiry is not None:
+            properties.MessageExpiryInterval = expiry
+        return properties
+
+    def _pump(self) -> None:
+        while self._queue and len(self._pending) < self._window and self._socket is not None:
+            one = self._queue.popleft()
+            info = self._client.publish(one.topic, one.payload, one.qos, one.retain, one.properties)
+            if info.rc != paho.MQTT_ERR_SUCCESS:
+                one.future.set_exception(MqttUnavailable(paho.error_string(info.rc)))
+                one.future.exception()
+            elif one.qos == 0:
+                one.future.set_result(None)
+            else:
+                self._pending[info.mid] = one
+
+
+def speaks_other_version(error: MqttUnavailable, connection: Connection) -> bool:
+    """Whether a failed attempt with MQTT 5 looks as if the broker only knows 3.1.1."""
+    if isinstance(error, ConnectionRefused):
+        return error.code == UNSUPPORTED_VERSION
+    return connection.version5 and connection.lost.done() and not connection.answered

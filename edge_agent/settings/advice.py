@@ -1,0 +1,100 @@
+"""Warnings: a configuration that works, and probably not as it was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from edge_agent.contracts.settings import LimitsSettings, MachineSettings, TagSettings
+from edge_agent.settings.nodes import MapNode, Place
+from edge_agent.settings.problems import Problem, at
+from edge_agent.types import Kind
+
+_RAW: Mapping[str, tuple[float, float]] = {
+    **{f"uint{bits}": (0.0, 2.0**bits - 1) for bits in (8, 16, 32, 64)},
+    **{f"int{bits}": (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
+    "bcd16": (0.0, 9999.0),
+    "bcd32": (0.0, 99_999_999.0),
+    "bool": (0.0, 1.0),
+}
+
+
+def of_machines(root: MapNode, machines: Mapping[str, MachineSettings]) -> Iterator[Problem]:
+    """The warnings of every machine that could be read."""
+    for name, machine in machines.items():
+        node = root.get("machines", name)
+        if not isinstance(node, MapNode):
+            continue
+        tags = node.get("tags")
+        for tag, settings in machine.tags.items():
+            below = tags.get(tag) if isinstance(tags, MapNode) else None
+            if isinstance(settings, TagSettings) and isinstance(below, MapNode):
+                yield from _limits(settings, below)
+                yield from _discrete(settings, below)
+        yield from _judged(machine, node)
+
+
+def _limits(tag: TagSettings, node: MapNode) -> Iterator[Problem]:
+    limits = node.get("limits")
+    if tag.limits is None or not isinstance(limits, MapNode):
+        return
+    for name in LimitsSettings.NAMES:
+        limit = getattr(tag.limits, name)
+        entry = limits.entries.get(name)
+        if limit is None or entry is None:
+            continue
+        inner = entry.value.entries.get("value") if isinstance(entry.value, MapNode) else None
+        yield from _reachable(tag, name, limit.value, (inner or entry).value.place)
+        if not limit.action:
+            yield _no_action(entry.key.place, f"'{name}'")
+
+
+def _no_action(place: Place, what: str) -> Problem:
+    return at(place, "W302", f"{what} has no action", "say what the operator should do: action: ...")
+
+
+def _reachable(tag: TagSettings, name: str, value: float, place: Place) -> Iterator[Problem]:
+    if tag.range is not None:
+        low, high, what = *tag.range, "range"
+    elif (possible := _possible(tag)) is not None:
+        low, high, what = *possible, "what the register can hold"
+    else:
+        return
+    if not low <= value <= high:
+        yield at(place, "W301", f"'{name}' ({value:g}) is outside {what}, {low:g} to {high:g}", "check both")
+
+
+def _possible(tag: TagSettings) -> tuple[float, float] | None:
+    """The engineering values that the tag's type can hold after scaling, where the driver has such types."""
+    raw = _RAW.get(str(getattr(tag, "type", None) or ""))
+    if raw is None:
+        return None
+    scaling = getattr(tag, "scaling", None)
+    if scaling is not None:
+        (raw_low, raw_high), (eng_low, eng_high) = scaling.raw, scaling.eng
+        slope = (eng_high - eng_low) / (raw_high - raw_low)
+        ends = [eng_low + (value - raw_low) * slope for value in raw]
+    else:
+        ends = [value * getattr(tag, "scale", 1.0) + getattr(tag, "offset", 0.0) for value in raw]
+    return min(ends), max(ends)
+
+
+def _discrete(tag: TagSettings, node: MapNode) -> Iterator[Problem]:
+    if tag.alarm is not None and not tag.alarm.action and "alarm" in node.entries:
+        yield _no_action(node.entries["alarm"].key.place, "the alarm")
+
+
+def _judged(machine: MachineSettings, node: MapNode) -> Iterator[Problem]:
+    """Whether the health model has anything to judge."""
+    if machine.health is False or not machine.tags or machine.health.tags:
+        return
+    context = set(machine.health.context)
+    for name, tag in machine.tags.items():
+        if name in context or not isinstance(tag, TagSettings):
+            continue
+        type_ = str(getattr(tag, "wire_type", None) or getattr(tag, "type", None) or "float64")
+        if tag.tag(name, type_).kind is Kind.MEASUREMENT and not getattr(tag, "bits", None):
+            return
+    entry = node.entries.get("health") or node.entries.get("tags")
+    if entry is not None:
+        hint = "write health: off, or give a tag kind: measurement"
+        yield at(entry.key.place, "W306", "health has nothing to judge: no tag is a measurement", hint)

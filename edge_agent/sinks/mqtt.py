@@ -1,0 +1,183 @@
+"""Journal records as MQTT messages, confirmed by the historian or by the broker (DECISIONS 1 and 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from edge_agent.clock import Clock
+from edge_agent.contracts.plugs import Sink
+from edge_agent.errors import SinkRejected, SinkUnavailable
+from edge_agent.lineprotocol import header
+from edge_agent.mqtt import Message, MqttClient, MqttUnavailable, PublishRefused, Will
+from edge_agent.settings.models import Configuration, MqttSettings
+from edge_agent.sinks.board import RetainedBoard
+from edge_agent.types import Record
+
+log = logging.getLogger(__name__)
+
+CONFIRM_TIMEOUT = 30.0
+"""Seconds after which unconfirmed records are sent again."""
+CONNECT_PATIENCE = 5.0
+"""Seconds a delivery waits for a connection before it reports the sink as away."""
+_SOON = 0.2
+"""Seconds until the next try where the wait for the connection is itself the pause."""
+
+
+class MqttSink(Sink):
+    """Publishes each record as one message on `ROOT/MACHINE/readings`, and keeps the retained topics.
+
+    With `confirm: historian` a delivery is done when the historian has said on `ROOT/_agents/AGENT/stored`
+    that it has the record on its own medium; with `broker`, at the broker's acknowledgement.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        clock: Clock,
+        *,
+        mqtt: MqttSettings | None = None,
+        confirm_timeout: float = CONFIRM_TIMEOUT,
+    ) -> None:
+        self.agent = configuration.agent
+        self.confirm = configuration.confirm
+        self.root = configuration.root()
+        self.status_topic = f"{self.root}/_agents/{self.agent}/status"
+        self.confirmed_records = 0
+        self._clock = clock
+        self._confirm_timeout = confirm_timeout
+        self._roots = {machine: configuration.root(machine) for machine in configuration.machines}
+        self._awaited: set[int] = set()
+        self._confirmed: set[int] = set()
+        self._all_confirmed = asyncio.Event()
+        will = Will(self.status_topic, _json({"state": "offline", "reason": "connection lost"}))
+        self.client = MqttClient(mqtt or configuration.mqtt, self.agent, will=will)
+        self.board = RetainedBoard(self.client)
+        if self.confirm == "historian":
+            for root in sorted({self.root, *self._roots.values()}):
+                self.client.subscribe(f"{root}/_agents/{self.agent}/stored", self._stored)
+
+    @property
+    def name(self) -> str:
+        """`mqtt`."""
+        return "mqtt"
+
+    def start(self) -> None:
+        """Connect, for ever, and say that the agent is online."""
+        self.retain(self.status_topic, {"state": "online", "t": self._clock.now() // 1_000_000})
+        self.board.start()
+        self.client.start()
+
+    async def close(self) -> None:
+        """Say that the agent goes offline, and disconnect."""
+        goodbye = {"state": "offline", "reason": "stopped", "t": self._clock.now() // 1_000_000}
+        self.retain(self.status_topic, goodbye)
+        if self.client.connected.is_set():
+            await self.board.flush(2.0)
+        await self.board.stop()
+        await self.client.stop()
+
+    def topic(self, machine: str, *levels: str) -> str:
+        """A machine's topic, e.g. `topic("pump-1", "tags", "pressure")`."""
+        return "/".join((self._roots.get(machine, self.root), machine, *levels))
+
+    def retain(
+        self, topic: str, payload: bytes | Mapping[str, Any] | None, *, expiry: float | None = None
+    ) -> None:
+        """Have the broker keep the latest payload of `topic` (a mapping becomes JSON; None clears the topic).
+
+        Sent again after each connect, never journalled. `expiry` in seconds needs MQTT 5.
+        """
+        text = payload if isinstance(payload, bytes) else b"" if payload is None else _json(payload)
+        self.board.put(topic, text, expiry=None if expiry is None else max(1, round(expiry)))
+
+    # --- records
+
+    async def deliver(self, records: Sequence[Record], *, backlog: bool) -> None:
+        """Publish and wait for the confirmations; see `Sink.deliver`."""
+        try:
+            await self.client.wait_connected(CONNECT_PATIENCE)
+        except MqttUnavailable as error:
+            raise SinkUnavailable(str(error), retry_after=_SOON) from error
+        wanted = {record.seq for record in records}
+        self._confirmed &= wanted
+        todo = [record for record in records if record.seq not in self._confirmed]
+        self._awaited = {record.seq for record in todo}
+        self._all_confirmed.clear()
+        lost = asyncio.ensure_future(self.client.lost())
+        try:
+            refused = await self._publish(todo, backlog=backlog)
+            if self.confirm == "historian":
+                await self._wait_for_confirmations(refused, lost)
+        finally:
+            lost.cancel()
+        self._confirmed.clear()
+        self.confirmed_records += len(records) - len(refused)
+        if refused:
+            raise SinkRejected(next(iter(refused.values())), list(refused))
+
+    async def _publish(self, records: Sequence[Record], *, backlog: bool) -> dict[int, str]:
+        """Publish, and return what the broker will never take: sequence number -> why."""
+        answers = await asyncio.gather(
+            *(self._send(record, backlog=backlog) for record in records), return_exceptions=True
+        )
+        refused = {}
+        for record, answer in zip(records, answers, strict=True):
+            if isinstance(answer, PublishRefused) and answer.permanent:
+                refused[record.seq] = str(answer)
+            elif isinstance(answer, PublishRefused):
+                raise SinkUnavailable(str(answer)) from answer
+            elif isinstance(answer, MqttUnavailable):
+                raise SinkUnavailable(str(answer), retry_after=_SOON) from answer
+            elif isinstance(answer, BaseException):
+                raise answer
+        return refused
+
+    def _send(self, record: Record, *, backlog: bool) -> asyncio.Future[None]:
+        first = header(self.agent, record.seq, backlog=backlog)
+        properties = {"agent": self.agent, "seq": str(record.seq)}
+        if backlog:
+            properties["replayed"] = "true"
+        topic = self.topic(record.machine, "readings")
+        return self.client.publish(topic, first + b"\n" + record.lines, properties=properties)
+
+    async def _wait_for_confirmations(self, refused: Iterable[int], lost: asyncio.Future[str]) -> None:
+        self._awaited.difference_update(refused)
+        self._check()
+        confirmed = asyncio.ensure_future(self._all_confirmed.wait())
+        either: list[asyncio.Future[Any]] = [confirmed, lost]
+        try:
+            await asyncio.wait(either, timeout=self._confirm_timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            confirmed.cancel()
+        if not self._awaited:
+            return
+        if lost.done():
+            raise SinkUnavailable(f"{lost.result()}; sending again", retry_after=_SOON)
+        raise SinkUnavailable(
+            f"the historian did not confirm {len(self._awaited)} records within "
+            f"{self._confirm_timeout:g} s: is it running, and on the same broker?",
+            retry_after=0.0,
+        )
+
+    def _stored(self, message: Message) -> None:
+        """The historian's word on what it has on its medium: `{"seqs": [...]}`."""
+        try:
+            seqs = {int(seq) for seq in json.loads(message.payload)["seqs"]}
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("a confirmation on %s that is none was ignored: %r", message.topic, error)
+            return
+        self._confirmed |= seqs & self._awaited
+        self._awaited -= seqs
+        self._check()
+
+    def _check(self) -> None:
+        if not self._awaited:
+            self._all_confirmed.set()
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

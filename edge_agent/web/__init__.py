@@ -1,0 +1,1 @@
+"""The HTTP side. Nothing here is imported where `web` is off."""

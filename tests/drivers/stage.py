@@ -1,0 +1,137 @@
+"""Helpers of the driver tests: a loop in a thread, a Modbus server that lies, and looking at batches."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from edge_agent.contracts.plugs import Driver
+from edge_agent.types import Reason, SampleBatch, Value
+from edge_agent_drivers.modbus.driver import ModbusDriver
+
+T = TypeVar("T")
+
+
+class ModbusFactory(Protocol):
+    """Makes a Modbus driver for a port on loopback."""
+
+    def __call__(self, port: int, tags: dict[str, Any], **keys: Any) -> ModbusDriver: ...
+
+
+class Stage:
+    """An event loop in a thread of its own; a context manager."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stage", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to the end on the stage, from a synchronous place."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def on(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to the end on the stage, from another loop."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+
+Reply = Callable[[bytes], Sequence[bytes] | Awaitable[Sequence[bytes]]]
+
+
+class Liar:
+    """A TCP server whose `reply` makes the bytes sent back for each request frame; a context manager.
+
+    Several pieces are sent one after the other in segments of their own; an empty list is silence.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.port = 0
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                header = await reader.readexactly(6)
+                frame = header + await reader.readexactly(int.from_bytes(header[4:6], "big"))
+                self.requests.append(frame)
+                pieces = self.reply(frame)
+                for piece in await pieces if isinstance(pieces, Awaitable) else pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            # The driver hung up, as it should after most lies.
+            return
+        finally:
+            writer.close()
+
+
+def honest(frame: bytes, words: Callable[[int], int] = lambda address: 1000 + address) -> bytes:
+    """The right answer to a request for registers."""
+    address, count = int.from_bytes(frame[8:10], "big"), int.from_bytes(frame[10:12], "big")
+    content = b"".join(words(address + i).to_bytes(2, "big") for i in range(count))
+    return reply_to(frame, bytes((frame[7], len(content))) + content)
+
+
+def reply_to(frame: bytes, pdu: bytes) -> bytes:
+    """A frame with the request's transaction and unit around `pdu`."""
+    return frame[:4] + (len(pdu) + 1).to_bytes(2, "big") + frame[6:7] + pdu
+
+
+def by_name(batches: Sequence[SampleBatch]) -> dict[str, tuple[Value | None, Reason]]:
+    """The last value and reason of each tag."""
+    return {
+        name: (batch.values[i], batch.status(i).reason)
+        for batch in batches
+        for i, name in enumerate(batch.names)
+    }
+
+
+async def scan(driver: Driver, index: int = 0) -> dict[str, tuple[Value | None, Reason]]:
+    """One scan of one group."""
+    return by_name(await driver.read(driver.groups[index]))
+
+
+def good(value: Value) -> tuple[Value, Reason]:
+    """A good value as `by_name` shows it."""
+    return value, Reason.NONE
+
+
+def missing(reason: Reason) -> tuple[None, Reason]:
+    """A bad value as `by_name` shows it."""
+    return None, reason

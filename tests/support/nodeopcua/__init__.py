@@ -1,0 +1,82 @@
+"""A node-opcua server in a child process, driven by lines on its standard input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support import tools
+
+NAMESPACE = "urn:plant:node"
+USERNAME, PASSWORD = "edge", "right"
+
+
+class NodeOpcuaServer:
+    """Serves `nsu=urn:plant:node;s=Press.Temperature` and others; a context manager; starts in seconds.
+
+    `folder` keeps its certificates. Endpoints: None, and Basic256Sha256 with Sign and SignAndEncrypt, each
+    for anonymous users and for `USERNAME` with `PASSWORD`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        script = Path(__file__).with_name("server.cjs")
+        modules = tools.npm_prefix() / "node_modules"
+        self._process = subprocess.Popen(
+            [str(tools.node()), str(script), str(self._folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "NODE_PATH": str(modules)},
+        )
+        self.url = f"opc.tcp://127.0.0.1:{self._answer()['port']}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process, self._process = self._process, None
+        if process is None or process.stdin is None or process.stdout is None:
+            return
+        process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def _answer(self) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.stdout is None:
+            raise RuntimeError("the node-opcua server is not running")
+        for line in process.stdout:
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        raise RuntimeError(f"the node-opcua server ended with {process.wait()}")
+
+    def command(self, **command: Any) -> int:
+        """Send one command; how many write requests the server has seen so far."""
+        if self._process is None or self._process.stdin is None:
+            raise RuntimeError("the node-opcua server is not running")
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return int(self._answer()["writes"])
+
+    def set(self, name: str, value: float | bool | str, status: str = "Good") -> None:
+        """Give `Press.NAME` a value, now, with one of node-opcua's status codes."""
+        self.command(set=name, value=value, status=status)
+
+    @property
+    def write_requests(self) -> int:
+        """Write requests it has seen."""
+        return self.command(writes=True)

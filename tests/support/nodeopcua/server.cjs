@@ -1,0 +1,69 @@
+// A node-opcua server for the tests of the OPC UA driver: an implementation that shares no code with asyncua.
+//
+//   node server.cjs PKI_FOLDER     (NODE_PATH names the folder of node_modules)
+//
+// Says one JSON line when it listens, then answers one JSON line to each command on standard input:
+// {"set": "Temperature", "value": 1.5}, {"remove": "Temperature"}, {"writes": true}, {"stop": true}.
+"use strict";
+const path = require("node:path");
+const readline = require("node:readline");
+const {
+  DataType, MessageSecurityMode, OPCUACertificateManager, OPCUAServer, SecurityPolicy, StatusCodes, Variant,
+} = require("node-opcua");
+
+const say = (content) => process.stdout.write(JSON.stringify(content) + "\n");
+
+async function main() {
+  const pki = process.argv[2];
+  const certificates = new OPCUACertificateManager({
+    automaticallyAcceptUnknownCertificate: true, rootFolder: path.join(pki, "server"),
+  });
+  const server = new OPCUAServer({
+    port: 0, host: "127.0.0.1", serverCertificateManager: certificates,
+    userCertificateManager: new OPCUACertificateManager({ rootFolder: path.join(pki, "users") }),
+    securityPolicies: [SecurityPolicy.None, SecurityPolicy.Basic256Sha256],
+    securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
+    allowAnonymous: true,
+    userManager: { isValidUser: (name, password) => name === "edge" && password === "right" },
+  });
+  let writes = 0;
+  server.on("request", (request) => { if (request.schema.name === "WriteRequest") writes += 1; });
+  await server.initialize();
+  const space = server.engine.addressSpace;
+  const own = space.registerNamespace("urn:plant:node");
+  const folder = own.addFolder(space.rootFolder.objects, { browseName: "Press" });
+  const nodes = {};
+  const add = (name, dataType, value, valueRank = -1) => {
+    nodes[name] = own.addVariable({
+      componentOf: folder, nodeId: `s=Press.${name}`, browseName: name, dataType, valueRank,
+      minimumSamplingInterval: 50,
+    });
+    nodes[name].setValueFromSource(new Variant({ dataType, value, ...(valueRank === 1 ? { arrayType: 1 } : {}) }));
+  };
+  add("Temperature", DataType.Double, 20.5);
+  add("Pressure", DataType.Float, 1.5);
+  add("Count", DataType.UInt32, 7);
+  add("Offset", DataType.Int16, -3);
+  add("Running", DataType.Boolean, true);
+  add("Order", DataType.String, "A-4711");
+  add("Profile", DataType.Double, new Float64Array([1, 2, 3]), 1);
+  await server.start();
+  say({ port: server.endpoints[0].port });
+
+  const commands = {
+    set: ({ set, value, status }) => {
+      const dataType = nodes[set].readValue().value.dataType;
+      nodes[set].setValueFromSource(new Variant({ dataType, value }), status ? StatusCodes[status] : StatusCodes.Good);
+    },
+    remove: ({ remove }) => space.deleteNode(nodes[remove]),
+    writes: () => {},
+    stop: async () => { await server.shutdown(50); setImmediate(() => process.exit(0)); },
+  };
+  readline.createInterface({ input: process.stdin }).on("line", async (line) => {
+    const command = JSON.parse(line);
+    await commands[Object.keys(command)[0]](command);
+    say({ writes });
+  }).on("close", () => process.exit(0));
+}
+
+main().catch((error) => { process.stderr.write(String(error.stack) + "\n"); process.exit(1); });
