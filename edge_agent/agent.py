@@ -21,7 +21,7 @@ from edge_agent.alarms.store import AlarmStore, retired
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import DriverError, EdgeAgentError
+from edge_agent.errors import DriverError, EdgeAgentError, told
 from edge_agent.pipeline.machine import MachineLine, Shared
 from edge_agent.pipeline.observer import Observer, Observers
 from edge_agent.pipeline.outlets import Board, Place
@@ -74,7 +74,7 @@ class Agent:
                 await stop.wait()
                 sd_notify("STOPPING=1")
         except BaseExceptionGroup as failures:
-            raise _told(failures) from failures
+            raise told(failures) from failures
 
     async def _start(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
         """Start every part; the stack ends them in reverse order."""
@@ -263,7 +263,7 @@ class HistorianProcess:
                 await stop.wait()
                 sd_notify("STOPPING=1")
         except BaseExceptionGroup as failures:
-            raise _told(failures) from failures
+            raise told(failures) from failures
 
 
 @contextlib.asynccontextmanager
@@ -277,12 +277,3 @@ async def _background(
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-def _told(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What to tell of several failures: the first error of ours, else all of them."""
-    for failure in failures.exceptions:
-        found = _told(failure) if isinstance(failure, BaseExceptionGroup) else failure
-        if isinstance(found, EdgeAgentError):
-            return found
-    return failures

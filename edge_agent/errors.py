@@ -74,3 +74,12 @@ class StoreError(EdgeAgentError):
 
 class ModelError(EdgeAgentError):
     """A model file does not fit, or learning failed."""
+
+
+def told(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to tell of tasks that failed together: the first error of ours, else all of them."""
+    for failure in failures.exceptions:
+        found = told(failure) if isinstance(failure, BaseExceptionGroup) else failure
+        if isinstance(found, EdgeAgentError):
+            return found
+    return failures

@@ -112,6 +112,9 @@ class ReadGroup:
     tags: tuple[Tag, ...]
     every: float
     """Scan rate in seconds of real time."""
+    by_exception: bool = False
+    """True where only changes come (subscriptions): a tag that says nothing still has its value, and is heard
+    of again after its `max_interval` at the latest."""
 
     @property
     def names(self) -> tuple[str, ...]:

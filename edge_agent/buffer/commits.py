@@ -11,8 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from edge_agent.buffer.rows import RowKey
-from edge_agent.buffer.store import Commit, Outcome, Store
+from edge_agent.buffer.rows import Commit, Outcome, RowKey
+from edge_agent.buffer.store import Store
 from edge_agent.clock import Clock
 from edge_agent.errors import StoreError
 from edge_agent.types import Priority, Record
@@ -77,6 +77,7 @@ class GroupCommit:
         self._again = False
         self._last = float("-inf")
         self._inflight = 0
+        self._inflight_drops: Counter[str] = Counter()
         self._stop = asyncio.Event()
 
     # --- taking things in
@@ -123,7 +124,7 @@ class GroupCommit:
     @property
     def waiting_drops(self) -> Counter[str]:
         """Lines lost since the last commit, by reason."""
-        return self._next.dropped
+        return self._next.dropped + self._inflight_drops
 
     def _future(self, kind: Priority | None) -> asyncio.Future[None]:
         future = self._futures.get(kind)
@@ -191,11 +192,11 @@ class GroupCommit:
         commit, self._next = self._next, Commit()
         futures, self._futures = self._futures, {}
         commit.created = self._clock.now()
-        self._inflight = commit.size
+        self._inflight, self._inflight_drops = commit.size, commit.dropped
         try:
             outcome = await self._persist(commit)
         finally:
-            self._inflight = 0
+            self._inflight, self._inflight_drops = 0, Counter()
         self.waiting_since = self._loop.time() if self._next.pieces else None
         for kind, future in futures.items():
             if outcome is None or (outcome.rejected and kind is Priority.TELEMETRY):

@@ -46,6 +46,8 @@ class Unusable(StoreError):
 def connect(path: Path, *, synchronous: str = "FULL") -> sqlite3.Connection:
     """Open or create the file. Unusable where it is not a journal of ours that this version can read."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    # a damaged text must not stop the row: its checksum tells
+    connection.text_factory = _text
     try:
         # the wal-index stays in memory, and no second process can open the file
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -59,12 +61,21 @@ def connect(path: Path, *, synchronous: str = "FULL") -> sqlite3.Connection:
         connection.execute("SELECT max(seq) FROM records").fetchone()
     except BaseException as error:
         connection.close()
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        if is_damage(error):
             raise Unusable("damaged", f"{path} is damaged ({error})") from error
-        if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
-            raise Unusable("damaged", f"{path} lacks a table ({error})") from error
         raise
     return connection
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that the file's content is wrong, and not that the disk is full or fails."""
+    if isinstance(error, sqlite3.OperationalError):
+        return "no such" in str(error)
+    return isinstance(error, sqlite3.DatabaseError)
 
 
 def _identify(connection: sqlite3.Connection, path: Path) -> None:
@@ -114,6 +125,7 @@ def salvage(path: Path) -> Iterator[Row]:
     """Every row of a damaged file that can be read and whose checksum fits, from both ends inwards."""
     try:
         connection = sqlite3.connect(path)
+        connection.text_factory = _text
     except sqlite3.Error as error:
         log.warning("nothing can be saved from %s: %s", path, error)
         return
@@ -139,3 +151,20 @@ def _sound(row: Row) -> bool:
         log.warning("%s; it is left behind", damage)
         return False
     return True
+
+
+class Wal:
+    """The write-ahead log beside the file at `path`, looked at from outside."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + "-wal")
+
+    def size(self) -> int:
+        """Bytes of the log; it begins at 0 after each checkpoint."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def pages(self) -> int:
+        """How many pages a checkpoint writes: each frame begins with its page's number."""
+        frame = PAGE_SIZE + 24
+        with self._path.open("rb", buffering=0) as wal:
+            return len({os.pread(wal.fileno(), 4, place) for place in range(32, self.size(), frame)})

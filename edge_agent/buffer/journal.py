@@ -17,8 +17,8 @@ from types import TracebackType
 
 from edge_agent.buffer.commits import RETRY_FIRST, GroupCommit, Worker, failed
 from edge_agent.buffer.reader import Reader
-from edge_agent.buffer.rows import Quarantined, RowKey
-from edge_agent.buffer.store import Batch, Outcome, Store
+from edge_agent.buffer.rows import Batch, Outcome, Quarantined, RowKey
+from edge_agent.buffer.store import Store
 from edge_agent.clock import SECOND, Clock
 from edge_agent.errors import StoreError
 from edge_agent.settings.models import BufferSettings

@@ -1,10 +1,14 @@
-"""Rows of the journal: lines of one machine, one class, one source and one commit, checked and compressed."""
+"""What goes into the journal and what comes out of it.
+
+A row is lines of one machine, one class, one source and one commit, compressed, with a checksum.
+"""
 
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edge_agent.errors import StoreError
@@ -53,6 +57,43 @@ class Quarantined:
     at: int
     reason: str
     lines: bytes
+
+
+@dataclass(slots=True)
+class Commit:
+    """Everything that goes to disk together."""
+
+    pieces: dict[RowKey, list[bytes]] = field(default_factory=dict)
+    acks: dict[str, list[int]] = field(default_factory=dict)
+    quarantine: list[tuple[Record, bytes, str]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Lines lost in memory since the last commit, by reason."""
+    size: int = 0
+    created: int = 0
+    first: int = 0
+    """The first sequence number of the commit; kept when it has to be repeated."""
+
+    @property
+    def worth_it(self) -> bool:
+        """Whether there is anything in it."""
+        return bool(self.pieces or self.acks or self.quarantine or self.dropped)
+
+
+class Outcome(NamedTuple):
+    """What became of a commit."""
+
+    rows: int
+    lines: int
+    rejected: bool
+    """True where the telemetry of the commit was refused because the journal is full."""
+
+
+class Batch(NamedTuple):
+    """What a fetch found."""
+
+    records: list[Record]
+    complete: int
+    """Every row up to this sequence number has been seen; 0 where there may be more."""
 
 
 def split(lines: Sequence[bytes], limit: int = MAX_ROW_BYTES) -> Iterator[list[bytes]]:

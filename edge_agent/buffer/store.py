@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 from edge_agent.buffer import database
 from edge_agent.buffer.lock import FileLock
-from edge_agent.buffer.rows import Quarantined, Row, RowKey, pack, split, unpack
+from edge_agent.buffer.rows import Batch, Commit, Outcome, Quarantined, Row, pack, split, unpack
 from edge_agent.buffer.table import Records
 from edge_agent.errors import StoreError
 from edge_agent.types import Priority, Record
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _DROP_STEP = 64
 """Rows dropped at a time while the file is over its size."""
@@ -31,43 +32,6 @@ _EXACT_COUNT_BYTES = 64 * 1024**2
 _ROW_OVERHEAD = 128
 QUARANTINE_ROWS = 10_000
 """Most rows in quarantine; the oldest are dropped and counted."""
-
-
-@dataclass(slots=True)
-class Commit:
-    """Everything that goes to disk together."""
-
-    pieces: dict[RowKey, list[bytes]] = field(default_factory=dict)
-    acks: dict[str, list[int]] = field(default_factory=dict)
-    quarantine: list[tuple[Record, bytes, str]] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Lines lost in memory since the last commit, by reason."""
-    size: int = 0
-    created: int = 0
-    first: int = 0
-    """The first sequence number of the commit; kept when it has to be repeated."""
-
-    @property
-    def worth_it(self) -> bool:
-        """Whether there is anything in it."""
-        return bool(self.pieces or self.acks or self.quarantine or self.dropped)
-
-
-class Outcome(NamedTuple):
-    """What became of a commit."""
-
-    rows: int
-    lines: int
-    rejected: bool
-    """True where the telemetry of the commit was refused because the journal is full."""
-
-
-class Batch(NamedTuple):
-    """What a fetch found."""
-
-    records: list[Record]
-    complete: int
-    """Every row up to this sequence number has been seen; 0 where there may be more."""
 
 
 class Store:
@@ -88,10 +52,11 @@ class Store:
         """Bytes sent to the medium since the start: WAL frames, and pages moved into the main file."""
         self.quarantined = 0
         self._reject_new = reject_new
-        self._wal = path.with_name(path.name + "-wal")
+        self._wal = database.Wal(path)
         self._wal_limit = min(4 * 1024**2, max_size // 8)
         self._limit = max_size - 2 * self._wal_limit
         self._checkpointed = 0
+        self._opened = 0
         self._connection: sqlite3.Connection | None = None
         self._lock = FileLock(path.with_name(path.name + ".lock"))
 
@@ -107,6 +72,7 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.path.parent} cannot be made ({error.strerror})") from error
         self._lock.acquire()
+        self._opened = now
         try:
             self._connect(now)
         except BaseException:
@@ -116,24 +82,28 @@ class Store:
     def _connect(self, now: int) -> None:
         try:
             self._connection = database.connect(self.path)
+            self._records = Records(self._sql, self.readers)
+            self._settle(now)
         except database.Unusable as problem:
-            self._start_afresh(problem)
+            self._start_afresh(problem, now)
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path} cannot be opened: {error}") from error
-        self._records = Records(self._sql, self.readers)
+            if not database.is_damage(error):
+                raise StoreError(f"{self.path} cannot be opened: {error}") from error
+            self._start_afresh(database.Unusable("damaged", f"{self.path} is damaged ({error})"), now)
         database.sync_folder(self.path.parent)
-        self._settle(now)
 
-    def _start_afresh(self, problem: database.Unusable) -> None:
+    def _start_afresh(self, problem: database.Unusable, now: int) -> None:
+        self._drop_handle()
         aside = database.set_aside(self.path, problem.kind)
         self._connection = database.connect(self.path)
+        self._records = Records(self._sql, self.readers)
         saved = 0
         if problem.kind == "damaged":
-            records = Records(self._connection, self.readers)
             with self._transaction():
                 for row in database.salvage(aside):
-                    records.insert(row)
+                    self._records.insert(row)
                     saved += 1
+        self._settle(now)
         log.error("%s: set aside as %s, a new journal is begun; %d rows saved", problem, aside.name, saved)
         self.dropped["journal_set_aside"] += 1
 
@@ -142,7 +112,7 @@ class Store:
         facts = dict(self._sql.execute("SELECT name, value FROM facts"))
         low, top = self._records.bounds()
         # numbers of a new file begin with the clock, so that they never meet those of a lost one
-        self.next_seq = max(int(facts.get("next_seq", now // 1_000_000)), (top or 0) + 1)
+        self.next_seq = max(self.next_seq, int(facts.get("next_seq", now // 1_000_000)), (top or 0) + 1)
         for reason, count in json.loads(facts.get("dropped", "{}")).items():
             self.dropped[reason] += int(count)
         with self._transaction():
@@ -165,15 +135,29 @@ class Store:
 
     def reopen(self, now: int) -> None:
         """Begin again on a fresh file handle: after a failed sync the old one can no longer be believed."""
+        self._drop_handle()
+        self.dropped.clear()
+        self._connect(now)
+
+    def _drop_handle(self) -> None:
         if self._connection is not None:
-            self._checkpointed += self._wal_size()
+            self._checkpointed += self._wal.size()
             try:
                 self._connection.close()
             except sqlite3.Error as error:
                 log.warning("closing %s: %s", self.path, error)
             self._connection = None
-        self.dropped.clear()
-        self._connect(now)
+
+    def _rescuing(self, work: Callable[[], T], now: int) -> T:
+        """Do `work`; where the file turns out to be damaged, go on with a new one and repeat."""
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            if not database.is_damage(error):
+                raise
+            problem = database.Unusable("damaged", f"{self.path} is damaged ({error})")
+        self._start_afresh(problem, now)
+        return work()
 
     @property
     def _sql(self) -> sqlite3.Connection:
@@ -189,13 +173,17 @@ class Store:
             self._sql.execute("COMMIT")
         except BaseException:
             if self._sql.in_transaction:
-                self._sql.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.DatabaseError):  # the first error says more
+                    self._sql.execute("ROLLBACK")
             raise
 
     # --- writing
 
     def commit(self, commit: Commit) -> Outcome:
         """One transaction with one sync. Repeating it after a failure stores nothing twice."""
+        return self._rescuing(lambda: self._commit(commit), commit.created)
+
+    def _commit(self, commit: Commit) -> Outcome:
         before = self.next_seq, self.rows, self.quarantined
         commit.first = commit.first or self.next_seq
         rows: list[Row] = []
@@ -270,7 +258,7 @@ class Store:
 
     def drop_older(self, before: int) -> int:
         """Drop rows created before `before` (UTC ns), oldest first; returns how many, 0 when all are gone."""
-        found = self._records.older(before, _OLD_STEP)
+        found = self._rescuing(lambda: self._records.older(before, _OLD_STEP), before)
         return self._drop(found, "too_old") if found else 0
 
     def _drop(self, found: Sequence[tuple[int, int]], reason: str) -> int:
@@ -289,8 +277,14 @@ class Store:
         self, reader: str, positions: tuple[int, int], skip: Collection[int], max_bytes: int, max_records: int
     ) -> Batch:
         """Rows after `positions` (of alarms, of telemetry), alarms first, without those in `skip`."""
+        fetch = partial(self._fetch, reader, positions, skip, max_bytes, max_records)
+        return self._rescuing(fetch, self._opened)
+
+    def _fetch(
+        self, reader: str, positions: tuple[int, int], skip: Collection[int], max_bytes: int, max_records: int
+    ) -> Batch:
         records: list[Record] = []
-        damaged: list[tuple[int, int]] = []
+        damaged: dict[int, int] = {}
         more = False
         size = 0
         for priority, position in zip(Priority, positions, strict=True):
@@ -301,13 +295,16 @@ class Store:
                     more = True
                     break
                 try:
-                    records.append(unpack(row))
-                    size += len(records[-1].lines)
+                    record = unpack(row)
                 except StoreError as damage:
                     log.error("%s; it is dropped and counted", damage)
-                    damaged.append((row.seq, 1))
+                    damaged[row.seq] = 1
+                    continue
+                if record.priority is priority:
+                    records.append(record)
+                    size += len(record.lines)
         if damaged:
-            self._drop(damaged, "damaged")
+            self._drop(list(damaged.items()), "damaged")
         return Batch(records, 0 if more else self.next_seq - 1)
 
     def quarantine(self, limit: int) -> list[Quarantined]:
@@ -319,19 +316,16 @@ class Store:
     def _look(self) -> None:
         self.oldest = self._records.oldest()
         self.size = self._records.live_bytes()
-        self.bytes_written = self._checkpointed + self._wal_size()
-
-    def _wal_size(self) -> int:
-        return self._wal.stat().st_size if self._wal.exists() else 0
+        self.bytes_written = self._checkpointed + self._wal.size()
 
     def _checkpoint_if_due(self) -> None:
         """Move the WAL into the main file when it is long enough."""
-        if (size := self._wal_size()) >= self._wal_limit:
-            self._checkpointed += size + self._pages_in_wal(size) * database.PAGE_SIZE
-            self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-    def _pages_in_wal(self, size: int) -> int:
-        """How many pages a checkpoint of the WAL writes: each frame begins with its page's number."""
-        frame = database.PAGE_SIZE + 24
-        with self._wal.open("rb", buffering=0) as wal:
-            return len({os.pread(wal.fileno(), 4, place) for place in range(32, size, frame)})
+        if (size := self._wal.size()) >= self._wal_limit:
+            pages = self._wal.pages()
+            try:
+                self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.Error as error:
+                # the commit itself is on the medium; the WAL grows until this succeeds
+                log.error("the WAL of %s could not be moved into it: %s", self.path, error)
+                return
+            self._checkpointed += size + pages * database.PAGE_SIZE

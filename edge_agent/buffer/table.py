@@ -1,4 +1,4 @@
-"""The records of an open journal file: SQL and nothing else, inside whatever transaction the caller has open."""
+"""The records of an open journal file: SQL, inside the transactions of the caller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _QUARANTINE = "seq, machine, source, created, at, reason, lines"
 
 
 class Records:
-    """Rows of lines, who has acknowledged them, and the quarantine. With one reader an acknowledgement deletes."""
+    """Rows of lines, who has acknowledged them, and the quarantine."""
 
     def __init__(self, sql: sqlite3.Connection, readers: Sequence[str]) -> None:
         self._sql = sql
@@ -93,8 +93,11 @@ class Records:
         return found
 
     def unseen(self, reader: str, priority: Priority, after: int) -> Iterator[Row]:
-        """A reader's rows of one class after a sequence number, in order."""
-        where = "priority = 0" if priority is Priority.ALARM else "priority != 0"
+        """A reader's rows after a sequence number, in order: alarms alone, or all.
+
+        Alarms are among the telemetry too, because a damaged row may only look like one.
+        """
+        where = "priority = 0" if priority is Priority.ALARM else "1"
         if len(self._readers) > 1:
             has = "SELECT 1 FROM acked WHERE acked.seq = records.seq AND cursor = :reader"
             where += f" AND NOT EXISTS ({has})"

@@ -22,7 +22,7 @@ from edge_agent.demo.ledger import Ledger
 from edge_agent.demo.result import Result
 from edge_agent.demo.screen import Screen
 from edge_agent.demo.truth import first_failure, read_events
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, EdgeAgentError, told
 from edge_agent.historian import History
 from edge_agent.pipeline.observer import Observer
 from edge_agent.settings.load import require
@@ -97,6 +97,18 @@ def _progress(text: str) -> None:
     print(f"edge-agent demo: {text}", file=sys.stderr, flush=True)
 
 
+async def _stop_in_time(agent: Agent, stop: asyncio.Event) -> None:
+    """Run the agent; once it is told to stop it gets its draining time and a little more."""
+    running = asyncio.create_task(agent.run(stop), name="agent")
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    try:
+        await asyncio.wait_for(running, 2 * DRAIN + 5)
+    except TimeoutError as error:
+        raise EdgeAgentError("the agent did not stop when it was told to") from error
+
+
 class _Demo:
     """One run of the demo in `folder`, at most `seconds` of wall time after `started` (monotonic)."""
 
@@ -166,11 +178,14 @@ class _Demo:
         stop = asyncio.Event()
         _progress(f"{DAYS:.0f} simulated days in {left:.0f} s, {clock.rate / 3600:.0f} hours a second")
         machines.go(clock)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(agent.run(stop))
-            group.create_task(self._end_of_story(stop))
-            if not self._headless:
-                group.create_task(self._draw(screen, agent, stop))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_stop_in_time(agent, stop))
+                group.create_task(self._end_of_story(stop))
+                if not self._headless:
+                    group.create_task(self._draw(screen, agent, stop))
+        except BaseExceptionGroup as failures:
+            raise told(failures) from failures
         events = await asyncio.to_thread(read_events, self._truth)
         return Result(
             readings=ledger.readings,
@@ -213,7 +228,8 @@ class _Demo:
     @staticmethod
     def _footer(agent: Agent, ledger: Ledger) -> str:
         stats = agent.journal.stats()
+        tags = [machine.good_now for machine in agent.vitals.machines.values()]
         return (
-            f"{ledger.readings} values committed to the journal · {stats.rows} records on their way to the "
-            f"historian · {agent.vitals.status()}"
+            f"{sum(tags)} tags good · {ledger.readings} values committed to the journal · "
+            f"{stats.rows} records on their way over MQTT to the historian"
         )

@@ -16,13 +16,13 @@ from rich.text import Text
 from edge_agent.clock import SECOND, Clock, iso
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.pipeline.observer import Observer
-from edge_agent.types import AlarmKind, Alert, HealthState, Kind, Quality, SampleBatch, Score, Tag
+from edge_agent.types import AlarmKind, AlarmState, Alert, HealthState, Kind, Quality, SampleBatch, Score, Tag
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 24
 SPARK_EVERY = 6 * 3600 * SECOND
 """One spark is the mean of six simulated hours, so that a week is well under way on the screen."""
-MOST_TAGS = 11
+MOST_TAGS = 12
 
 STYLES: Mapping[HealthState, tuple[str, str]] = {
     HealthState.LEARNING: ("learning what is normal", "cyan"),
@@ -113,16 +113,17 @@ class Screen(Observer):
                 view.worst = max(view.worst, score.value)
 
     def alert(self, alert: Alert) -> None:
-        """Note a transition."""
-        self._alerts.appendleft(alert)
+        """Note what a person would want to know: raised, or back to normal; not what is suppressed by design."""
+        if alert.occurrence and alert.state is not AlarmState.SUPPRESSED:
+            self._alerts.appendleft(alert)
 
     def render(self) -> RenderableType:
         """The whole screen."""
         layout = Layout()
         layout.split_column(
             Layout(self._header(), size=3),
-            Layout(name="machines", ratio=3),
-            Layout(self._alert_panel(), name="alerts", ratio=2),
+            Layout(name="machines", size=MOST_TAGS + 4),
+            Layout(self._alert_panel(), name="alerts", minimum_size=6),
             Layout(Panel(Text(self._footer(), style="dim"), border_style="dim"), size=3),
         )
         layout["machines"].split_row(*(Layout(self._machine(n, v)) for n, v in self._machines.items()))

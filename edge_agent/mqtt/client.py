@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import parse_qs, urlsplit
 
 from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt.errors import BAD_CREDENTIALS, BANNED, NOT_AUTHORIZED, TAKEN_OVER, MqttUnavailable
@@ -25,6 +24,8 @@ BACKOFF_FIRST, BACKOFF_LAST = 1.0, 60.0
 """Seconds between attempts to connect; each wait is drawn between half and all of it."""
 STABLE = 10.0
 """A connection that lasted this long starts the waits from the beginning."""
+SPEAK_311: set[str] = set()
+"""Addresses of brokers that are known to speak MQTT 3.1.1 only: remembered for all clients of the process."""
 _PATIENT = {BAD_CREDENTIALS: 60.0, NOT_AUTHORIZED: 60.0, BANNED: 60.0, TAKEN_OVER: 30.0}
 """Seconds to wait at least after refusals that hammering makes worse."""
 
@@ -46,7 +47,6 @@ class MqttClient:
 
     `keep_session` keeps subscriptions and undelivered messages at the broker for that many seconds while the
     client is away. `receive_maximum` is how many unacknowledged messages the broker may send (MQTT 5).
-    `?version=3.1.1` at the end of the address leaves the attempt with MQTT 5 out.
     """
 
     def __init__(
@@ -78,7 +78,6 @@ class MqttClient:
         self._keep_session = keep_session
         self._keepalive = keepalive
         self._receive_maximum = receive_maximum
-        self._only_311 = parse_qs(urlsplit(settings.url).query).get("version") == ["3.1.1"]
         self._subscriptions: list[_Subscription] = []
         self._hooks: list[Callable[[], None]] = []
         self._connection: Connection | None = None
@@ -191,16 +190,17 @@ class MqttClient:
             keepalive=self._keepalive,
             receive_maximum=self._receive_maximum,
         )
-        connection = Connection(self.settings, identity, version5=not self._only_311, received=self._route)
+        only_311 = self.settings.url in SPEAK_311
+        connection = Connection(self.settings, identity, version5=not only_311, received=self._route)
         try:
             await connection.open()
         except MqttUnavailable as error:
-            if self._only_311 or not speaks_other_version(error, connection):
+            if only_311 or not speaks_other_version(error, connection):
                 raise
             connection = Connection(self.settings, identity, version5=False, received=self._route)
             await connection.open()
             log.info("%s speaks MQTT 3.1.1 only; it is used from now on", self.settings.url)
-            self._only_311 = True
+            SPEAK_311.add(self.settings.url)
         return connection
 
     async def _greet(self, connection: Connection) -> None:
@@ -239,9 +239,16 @@ class MqttClient:
 
         With `manual_ack` the callback sees to `message.ack()`, else that is done when it returns. `group`
         shares the messages among clients that name the same group (MQTT 5; each gets all on 3.1.1).
-        Subscribe before `start`, or the subscription begins with the next connection.
         """
-        self._subscriptions.append(_Subscription(pattern, qos, callback, manual_ack, group))
+        subscription = _Subscription(pattern, qos, callback, manual_ack, group)
+        self._subscriptions.append(subscription)
+        if self._connection is not None and self.connected.is_set():
+            wanted = subscription.filter(version5=self._connection.version5)
+            self._connection.subscribe(wanted, qos).add_done_callback(self._subscribed)
+
+    def _subscribed(self, answer: asyncio.Future[None]) -> None:
+        if not answer.cancelled() and (error := answer.exception()) is not None:
+            log.error("%s refused a subscription: %s", self.settings.url, error)
 
     def _route(self, message: Message) -> None:
         wanted = [one for one in self._subscriptions if matches(one.pattern, message.topic)]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -172,13 +174,17 @@ class Connection:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = self._identity.session_expiry
             properties.ReceiveMaximum = self._identity.receive_maximum
-        self._client.connect(
-            url.hostname or "127.0.0.1",
-            url.port or (8883 if tls else 1883),
-            self._identity.keepalive,
-            clean_start=self._identity.clean_start if self.version5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
-            properties=properties,
-        )
+        try:
+            self._client.connect(
+                url.hostname or "127.0.0.1",
+                url.port or (8883 if tls else 1883),
+                self._identity.keepalive,
+                clean_start=self._identity.clean_start if self.version5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+                properties=properties,
+            )
+        except OSError as error:
+            _close_sockets(error)
+            raise
 
     def _tls_context(self) -> ssl.SSLContext:
         settings = self._settings
@@ -235,8 +241,8 @@ class Connection:
             self._loop.remove_writer(self._socket)
 
     def _drop_socket(self) -> None:
-        if (socket := self._client.socket()) is not None:
-            socket.close()
+        if (left := self._client.socket()) is not None:
+            left.close()
 
     async def disconnect(self) -> None:
         """Say goodbye (the will is not published) and close."""
@@ -403,6 +409,14 @@ class Connection:
                 one.future.set_result(None)
             else:
                 self._pending[info.mid] = one
+
+
+def _close_sockets(error: BaseException) -> None:
+    """paho forgets the socket of a failed TLS handshake; only the traceback still knows it."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            if isinstance(value, socket.socket):
+                value.close()
 
 
 def speaks_other_version(error: MqttUnavailable, connection: Connection) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from edge_agent.errors import TemporaryError
+from edge_agent.mqtt.client import SPEAK_311
 from edge_agent.settings.models import MqttSettings
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class EmbeddedBroker:
         self._port = _free_port(self._port)
         self._broker = AmqttBroker(f"127.0.0.1:{self._port}", self._username, self._password)
         await self._broker.start()
+        # it does not answer an attempt with MQTT 5 at all
+        SPEAK_311.add(self.url)
 
     async def stop(self) -> None:
         """Drop every connection and stop listening; harmless where it does not run."""
@@ -49,7 +52,7 @@ class EmbeddedBroker:
     @property
     def url(self) -> str:
         """Where it listens, once it was started."""
-        return f"mqtt://127.0.0.1:{self._port}?version=3.1.1"
+        return f"mqtt://127.0.0.1:{self._port}"
 
     def settings(self, base: MqttSettings) -> MqttSettings:
         """`base` with this broker's address and credentials in place of `embedded`."""

@@ -192,7 +192,8 @@ class MachineLine:
         groups = [group for group in self.driver.groups if wanted.intersection(group.names)]
         fastest = min(group.every for group in groups)
         slowest = max(group.every for group in groups)
-        held = max((tag.max_interval for tag in self.tags if tag.deadband > 0), default=0.0)
+        silent = [tag for group in groups if group.by_exception for tag in group.tags]
+        held = max((tag.max_interval for tag in silent), default=0.0)
         rate = self._clock.rate
         return FeatureRows(columns, fastest * rate, 3 * slowest * rate + held)
 

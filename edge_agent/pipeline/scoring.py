@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.alarms.health import HealthAlarms
+from edge_agent.clock import iso
 from edge_agent.contracts.plugs import Detector
 from edge_agent.errors import ModelError
 from edge_agent.lineprotocol import health_line
@@ -71,6 +72,7 @@ class Scoring:
         self._on_drop = on_drop
         self._waiting: deque[Row] = deque()
         self._news = asyncio.Event()
+        self._notices: deque[str] = deque(maxlen=5)
         self._shown: HealthState | None = None
         self._shown_at = 0.0
         self.last: Score | None = None
@@ -126,10 +128,13 @@ class Scoring:
         self.last = score
         self._on_score(score)
         self._alerts.publish(self._alarms.observe([score]), score.time)
+        for notice in self._alarms.take_notices():
+            log.info("%s: notice: %s", notice.machine, notice.message)
+            self._notices.append(f"{iso(notice.time)} {notice.message}")
         self._journal_score(score)
         now = asyncio.get_running_loop().time()
         if score.state is not self._shown or now - self._shown_at >= 1.0:
-            self._board.retain(f"{self._place.topic}/health", health_json(score))
+            self._board.retain(f"{self._place.topic}/health", health_json(score, self._notices))
             self._shown, self._shown_at = score.state, now
 
     def _journal_score(self, score: Score) -> None:
@@ -153,8 +158,8 @@ class Scoring:
             )
 
 
-def health_json(score: Score) -> dict[str, Any]:
-    """The retained health state of a machine (INTERFACE.md, MQTT)."""
+def health_json(score: Score, notices: Iterable[str] = ()) -> dict[str, Any]:
+    """The retained health state of a machine (INTERFACE.md, MQTT), with the last notices in words."""
     return {
         "t": score.time // 1_000_000,
         "state": score.state.value,
@@ -165,6 +170,7 @@ def health_json(score: Score) -> dict[str, Any]:
             for tag, share in sorted(score.contributions.items(), key=lambda item: -item[1])
         ],
         "note": score.note,
+        "notices": list(notices),
     }
 
 

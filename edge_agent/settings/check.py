@@ -105,7 +105,8 @@ class CheckResult:
         for file in self.files:
             for name, lines in file.loaded.lines.items():
                 shown[name] = [
-                    masked(line) if (name, number) in wanted else "" for number, line in enumerate(lines, 1)
+                    masked(lines, number - 1) if (name, number) in wanted else ""
+                    for number in range(1, len(lines) + 1)
                 ]
         return shown
 

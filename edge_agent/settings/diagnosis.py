@@ -63,6 +63,14 @@ def _unclosed_bracket(error: MarkedYAMLError, lines: list[str], file: str) -> Di
     if not closers or found.line == mark.line:
         place = Place(file, found.line + 1, found.column + 1)
         message = f"a comma or {_CLOSER.get(sign, '}')} is missing before this"
+        if "${" in lines[mark.line]:
+            return Diagnosis(
+                place,
+                "${...} needs quotes here",
+                'write "${NAME}"',
+                mark.line,
+                _without_value(lines[mark.line]),
+            )
         hint = "entries between brackets are separated by commas; texts with , [ ] { } : need quotes"
         return Diagnosis(place, message, hint, mark.line, _without_value(lines[mark.line]))
     hint = f"put {_CLOSER.get(sign, '}')} at its end"

@@ -74,6 +74,12 @@ def require(path: Path | str, *, env: Mapping[str, str] = os.environ) -> Configu
     return loaded.configuration
 
 
+def _likeliest(node: MapNode) -> type[MachineSettings]:
+    """The model that knows most keys of a machine without a driver, so that the rest of it is checked."""
+    models = [registry.driver_settings(name) for name in registry.driver_names()]
+    return max(models, key=lambda model: len(node.entries.keys() & set(shape.keys(model))))
+
+
 def _certain(problem: Problem, mended: Set[tuple[str, int]]) -> bool:
     """Whether a problem stands although other lines could not be read."""
     return problem.code not in _UNCERTAIN and (problem.file, problem.line) not in mended
@@ -153,8 +159,7 @@ class _Build:
         driver = node.get("driver")
         name = text_of(driver)
         if name is None:
-            # The rest of the machine is checked as far as it is the same for all drivers.
-            return MachineSettings
+            return _likeliest(node)
         try:
             return registry.driver_settings(name)
         except registry.UnknownKind:

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import FileMark, MarkedYAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     MappingEndEvent,
@@ -23,6 +23,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.parser import Parser
 from ruamel.yaml.reader import Reader
 from ruamel.yaml.scanner import Scanner
+from ruamel.yaml.tokens import ScalarToken
 
 from edge_agent.settings.nodes import Entry, ListNode, MapNode, Node, Place, ScalarNode
 from edge_agent.settings.problems import Problem, at
@@ -30,8 +31,9 @@ from edge_agent.settings.problems import Problem, at
 MAX_BYTES = 2 * 1024**2
 """Largest file that is read; a tag with all its settings takes about 150 bytes."""
 MAX_DEPTH = 20
-MAX_NODES = 200_000
-"""Most nodes of one file, aliases counted as often as they are used."""
+MAX_NODES = 100_000
+"""Most nodes of one file, aliases counted as often as they are used; a tag takes about ten."""
+_MAX_TOKENS = 4 * MAX_NODES
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
@@ -47,7 +49,18 @@ _WORDS: dict[str, Any] = {
 _TAGS = ("!secret", "!!str", "tag:yaml.org,2002:str")
 
 
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+_TOO_MANY = f"more than {MAX_NODES} values, aliases included"
 _ENDS = (MappingEndEvent, SequenceEndEvent)
+
+
+# Plain scalars that end within their line: `key: `, `a, `, `a}`, a value before a comment, or before a line
+# (`next` is its indent) that is not indented further and so cannot go on with it.
+_PLAIN_FLOW = re.compile(r"(?P<text>[^\s,\[\]{}:?#]+(?: [^\s,\[\]{}:?#]+)*)(?=: | *[,\]}])(?P<next>(?!))?")
+_PLAIN_BLOCK = re.compile(
+    r"(?P<text>[^\s:#]+(?::[^\s:#]+|[ ][^\s:#]+)*)(?:(?=:[ \n])|(?= +\#)|\n(?P<next> *)(?=[^\s\#]))"
+)
+_BREAKS = frozenset("\r\n\ufeff")
 
 
 class TooMuch(Exception):
@@ -93,10 +106,43 @@ class _Events(Reader, Scanner, Parser):
         Parser.__init__(self, loader=self)
         self.taken = 0
 
-    def scan(self) -> None:
-        """Scan all there is; MarkedYAMLError at the first thing that is no token."""
+    def scan(self) -> str:
+        """Scan all there is, or up to a limit, which is then named.
+
+        MarkedYAMLError at the first thing that is no token.
+        """
+        # Past these limits ruamel.yaml's time grows with the square of the depth.
         while not self.done:
             self.fetch_more_tokens()
+            if len(self.flow_context) + len(self.indents) > 2 * MAX_DEPTH:
+                return _TOO_DEEP
+            if len(self.tokens) > _MAX_TOKENS:
+                return _TOO_MANY
+        return ""
+
+    def forward(self, length: int = 1) -> None:
+        """Go on by some signs: in one step within a line."""
+        passed = self.buffer[self.pointer : self.pointer + length]
+        if _BREAKS.isdisjoint(passed):
+            self.pointer += length
+            self.index += length
+            self.column += length
+        else:
+            Reader.forward(self, length)
+
+    def get_mark(self) -> FileMark:
+        """The place reached, without the text around it."""
+        return FileMark("", self.index, self.line, self.column)
+
+    def scan_plain(self) -> Any:
+        """A plain scalar, at once where it is one line that ends in plain sight."""
+        match = (_PLAIN_FLOW if self.flow_context else _PLAIN_BLOCK).match(self.buffer, self.pointer)
+        if match is None or (match["next"] is not None and len(match["next"]) > self.indent):
+            return Scanner.scan_plain(self)
+        start = self.get_mark()
+        self.allow_simple_key = False
+        self.forward(len(match["text"]))
+        return ScalarToken(match["text"], True, start, self.get_mark())
 
     def check_token(self, *choices: Any) -> bool:
         return isinstance(self.tokens[self.taken], choices) if choices else self.taken < len(self.tokens)
@@ -122,10 +168,12 @@ class Composer:
     def compose(self) -> Node | None:
         """The document's root, None where it is empty. MarkedYAMLError or TooMuch where that fails."""
         try:
-            self.events.scan()
+            limit = self.events.scan()
         except MarkedYAMLError as error:
             self._earlier(error)
             raise
+        if limit:
+            raise TooMuch(at(self._place(self.events.tokens[-1]), "E114", limit))
         return self._document()
 
     def _earlier(self, later: MarkedYAMLError) -> None:
@@ -167,13 +215,11 @@ class Composer:
         else:
             self.depth += 1
             if self.depth > MAX_DEPTH:
-                raise TooMuch(at(self._place(event), "E114", f"nested more than {MAX_DEPTH} deep"))
+                raise TooMuch(at(self._place(event), "E114", _TOO_DEEP))
             node = self._map(event) if isinstance(event, MappingStartEvent) else self._list(event)
             self.depth -= 1
             if node.size > MAX_NODES:
-                raise TooMuch(
-                    at(self._place(event), "E114", f"more than {MAX_NODES} values, aliases included")
-                )
+                raise TooMuch(at(self._place(event), "E114", _TOO_MANY))
         if event.anchor is not None:
             self.anchors[event.anchor] = node
         return node

@@ -17,6 +17,8 @@ from edge_agent.settings.nodes import Entry, ListNode, MapNode, Node, Place, Sca
 from edge_agent.settings.problems import Problem, at
 from edge_agent.units import UnitError
 
+_CODES = {"address": "E120", "node": "E120", "url": "E121", "listen": "E121"}
+"""Keys whose refusal has a code of its own."""
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 _LIST_LENGTHS = ("too_short", "too_long")
 
@@ -197,9 +199,7 @@ def _refused(fault: _Fault) -> Problem:
         return at(node.place, "E109", raised.message, raised.hint)
     text = without_userinfo(fault.message.removeprefix("Value error, ").removeprefix("Assertion failed, "))
     place = _named_in(text, node) if isinstance(node, MapNode) else node.place
-    if later := re.match(r"(\S+) does not work yet: (.*)", text):
-        return at(place or fault.key, "E112", f"not yet: '{later[1]}'", later[2])
-    code = {"address": "E120", "node": "E120", "url": "E121", "listen": "E121"}.get(key, "E113")
+    code = "E112" if text.startswith("not yet: ") else _CODES.get(key, "E113")
     return at(place or fault.key, code, *_split(text))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edge_agent.settings import shape
+from edge_agent.settings.models import Configuration
 from edge_agent.settings.nodes import MapNode, Node, Place
 from edge_agent.settings.problems import Problem, at, closest
 
@@ -47,6 +48,8 @@ ELSEWHERE: Mapping[str, str] = {
 
 def unknown_key(place: Place, key: str, value: Node, models: Sequence[shape.Model]) -> Problem:
     """The problem of a key that none of `models` knows."""
+    if not key:
+        return at(place, "E104", "a colon without a key before it", "remove it, or put the text in quotes")
     return at(place, "E104", f"unknown key '{key}'", _hint(key, value, models))
 
 
@@ -63,6 +66,8 @@ def _hint(key: str, value: Node, models: Sequence[shape.Model]) -> str:
         path = shape.belongs(model, key)
         if path:
             return f"'{key}' belongs below {_path(path)}"
+    if key in Configuration.model_fields and key not in known:
+        return f"'{key}' belongs to the top of the file, not indented"
     return f"known here: {', '.join(known)}" if 0 < len(known) <= 12 else ""
 
 

@@ -31,7 +31,7 @@ from edge_agent_models.innovation import ORDER
 from edge_agent_models.judge import Judge, Verdict
 from edge_agent_models.lags import Lags
 from edge_agent_models.lesson import Lesson
-from edge_agent_models.limits import PROVISIONAL
+from edge_agent_models.limits import PROVISIONAL, STRANGE
 from edge_agent_models.movers import Movers
 from edge_agent_models.quality import SensorCheck, plausible
 from edge_agent_models.rhythm import PERSIST_SECONDS, Rhythm, persistence_rows
@@ -222,9 +222,10 @@ class EnsembleDetector(Detector):
     def _state(self, value: float, strange: bool) -> HealthState:
         if self.phase is Phase.PROVISIONAL:
             return HealthState.PROVISIONAL
-        if value >= 1.0:
-            return HealthState.ANOMALOUS
-        return HealthState.UNKNOWN_REGIME if strange else HealthState.NORMAL
+        if strange:
+            # A product or a season never seen explains a lot, but not everything.
+            return HealthState.ANOMALOUS if value >= STRANGE else HealthState.UNKNOWN_REGIME
+        return HealthState.ANOMALOUS if value >= 1.0 else HealthState.NORMAL
 
     def _prove(self, seconds: float, values: Floats, lagged: Floats, usual: bool) -> None:
         """Collect the provisional time, and establish the baseline on it too if it was quiet."""

@@ -10,6 +10,7 @@ from edge_agent_models.arrays import Arrays, Bools, Floats, below, prefixed
 from edge_agent_models.baseline import Baseline
 from edge_agent_models.fusion import fuse, fuse_shares
 from edge_agent_models.innovation import ORDER
+from edge_agent_models.rhythm import insist_rows
 from edge_agent_models.windows import Ring
 
 
@@ -34,9 +35,13 @@ class Judge:
         self.recent = Ring(baseline.window, tags)
         self.past = Ring(ORDER, tags)
         self.scores = Ring(baseline.window, 3)
+        self.lasting = Ring(insist_rows(baseline.period), 1)
 
     def clear(self) -> None:
-        """Contact with the rows before is lost."""
+        """Contact with the rows before is lost.
+
+        How long the level has been out is kept: a stop heals nothing, and what was mended shows in a row.
+        """
         for ring in (self.recent, self.past, self.scores):
             ring.clear()
 
@@ -78,7 +83,10 @@ class Judge:
         spread_shares[kept] = near_shares
         ratios = self.scores.median() / base.limits
         shares = [base.level.shares(deviations), base.innovation.shares(error), spread_shares]
-        return Verdict(float(fuse(ratios)), fuse_shares(now / base.limits, shares), deviations)
+        self.lasting.push(ratios[:1])
+        # A single tag that creeps away is no surprise from row to row and moves no other tag; but it stays.
+        insisting = float(self.lasting.rows.min()) if self.lasting.full else 0.0
+        return Verdict(max(float(fuse(ratios)), insisting), fuse_shares(now / base.limits, shares), deviations)
 
     def save(self) -> Arrays:
         """The windows."""
@@ -86,6 +94,7 @@ class Judge:
             **prefixed("recent", self.recent.save()),
             **prefixed("past", self.past.save()),
             **prefixed("scores", self.scores.save()),
+            **prefixed("lasting", self.lasting.save()),
         }
 
     def load(self, arrays: Arrays) -> None:
@@ -93,3 +102,4 @@ class Judge:
         self.recent.load(below("recent", arrays))
         self.past.load(below("past", arrays))
         self.scores.load(below("scores", arrays))
+        self.lasting.load(below("lasting", arrays))

@@ -20,6 +20,9 @@ _MOST = 1.5
 PROVISIONAL = 2.0
 """How much wider limits are until the baseline is established."""
 
+STRANGE = 2.0
+"""From this ratio on a machine in an unknown regime is anomalous all the same."""
+
 
 def own_limit(scores: Floats) -> float:
     """The limit of one smoothed score from its learned values (n,): q.999 x 1.6."""

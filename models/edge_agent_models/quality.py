@@ -29,7 +29,7 @@ _FADE = 0.98
 _OUT_ROWS = 3
 _ABSURD = 1e30
 _FIELDS = (
-    "last", "run", "rows", "repeats", "longest", "learned_move", "low", "high", "hold", "named", "out",
+    "last", "run", "rows", "repeats", "longest", "learned_move", "low", "high", "hold", "entry", "named", "out",
     "before", "jump", "spikes", "learning",
 )  # fmt: skip
 
@@ -55,6 +55,8 @@ class SensorCheck:
         """Largest range of the prediction during a learned run of repeats, engineering units."""
         self.low = np.full(tags, np.nan)
         self.high = np.full(tags, np.nan)
+        self.entry = np.full(tags, np.inf)
+        """How unusual the value was when the run began, in standard deviations."""
         self.hold = np.zeros(tags)
         self.named = np.zeros(tags, dtype=bool)
         self.out = np.zeros(tags)
@@ -96,9 +98,12 @@ class SensorCheck:
         beyond = self.run > self.longest
         doubtful = (self.run >= _SUSPECT_ROWS) & beyond & (unlikely < _SUSPECT)
         doubtful |= (self.run >= _SUSPECT_ROWS) & far & (unlikely < _MILD)
-        # A coarse tag may well rest for long after the machine has moved it to a new level: there only the
-        # witness of the others counts. And a value that is unusual itself was measured, not frozen.
+        # A coarse tag may well rest for long after the machine has moved it to a new level: there the witness
+        # of the others counts, or a rest very much longer than any learned, at a value that was usual.
+        start = np.abs(self.last - expected) / np.where(spread > 0, spread, np.inf)
+        self.entry = np.where(self.run == 0, start, self.entry)
         fine = (self.repeats + 1) / (self.rows + 2) < _COARSE
+        fine |= (self.run > 10 * self.longest + 50) & (self.entry < _NEAR)
         doubtful &= fine | far
         lasting = (self.run >= _STUCK_ROWS) & (self.run > 1.5 * self.longest + 3)
         stuck = (lasting & fine & (unlikely < _STUCK)) | ((self.run >= _STUCK_ROWS) & beyond & far)

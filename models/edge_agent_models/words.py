@@ -28,7 +28,7 @@ def learning(seconds: float, target: float, rows: int, least: int) -> str:
 
 def unfamiliar(names: Sequence[str]) -> str:
     """Context is where it never was."""
-    return f"{listed(names)} outside what was learned: limits are wider"
+    return f"{listed(names)} outside what was learned: a notice unless far from normal"
 
 
 def unknown_ground(names: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ def simulate(
 
     ConfigError where the scenario or the file is not usable, TemporaryError where a port is taken. With
     `wait` one JSON line says where the servers are, and time stands still until a line
-    `EPOCH_NS ORIGIN_MONOTONIC_NS` comes on standard input; its end ends the run.
+    `EPOCH_NS ORIGIN_MONOTONIC_NS [SPEED]` comes on standard input; its end ends the run.
     """
     if list_scenarios:
         _list(json_output)

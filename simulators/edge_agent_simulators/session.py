@@ -138,7 +138,7 @@ class Session:
             self._opcua = await stack.enter_async_context(server)
 
     async def _follow_parent(self, stack: AsyncExitStack, ended: asyncio.Event) -> None:
-        """Take `EPOCH_NS ORIGIN_MONOTONIC_NS [SPEED]` from stdin, then wait for its end: the parent is gone."""
+        """Take `EPOCH_NS ORIGIN_MONOTONIC_NS [SPEED]` from stdin; its end means that the parent is gone."""
         reader = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
         pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -10,8 +10,10 @@ import pytest
 from edge_agent.clock import Clock
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.modbus.settings import ModbusMachine
+from edge_agent_drivers.opcua.driver import OpcuaDriver
+from edge_agent_drivers.opcua.settings import OpcuaMachine
 from edge_agent_simulators.modbus_server import ModbusServer
-from tests.drivers.stage import ModbusFactory, Stage
+from tests.drivers.stage import ModbusFactory, OpcuaFactory, Press, Stage
 from tests.support.libmodbus import LibmodbusServer
 from tests.support.nodeopcua import NodeOpcuaServer
 
@@ -19,7 +21,7 @@ REGISTERS = {
     "holding": {address: 1000 + address for address in [*range(20), *range(30, 40)]},
     "input": {address: 2000 + address for address in range(10)},
     "coil": {address: address % 2 for address in range(20)},
-    "discrete": {address: 1 for address in range(4)},
+    "discrete": dict.fromkeys(range(4), 1),
 }
 
 
@@ -69,6 +71,32 @@ def stage() -> Iterator[Stage]:
     """An event loop in a thread, for servers that outlive one test."""
     with Stage() as made:
         yield made
+
+
+@pytest.fixture
+async def opcua() -> AsyncIterator[OpcuaFactory]:
+    """Makes drivers for a URL, and closes them."""
+    made: list[OpcuaDriver] = []
+
+    def make(url: str, tags: dict[str, Any], clock: Clock | None = None, **keys: Any) -> OpcuaDriver:
+        raw = {"driver": "opcua", "url": url, "tags": tags, "every": "100ms", "timeout": "2s", **keys}
+        driver = OpcuaDriver("press-2", OpcuaMachine.model_validate(raw), clock or Clock())
+        made.append(driver)
+        return driver
+
+    yield make
+    for driver in made:
+        await driver.close()
+
+
+@pytest.fixture(scope="module")
+def press(stage: Stage) -> Iterator[Press]:
+    """Our OPC UA simulator, on the stage, with the nodes of a press."""
+    made = Press(stage)
+    made.start()
+    yield made
+    made.stop()
+    assert made.write_requests == 0
 
 
 @pytest.fixture

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+from edge_agent.clock import Clock
 from edge_agent.contracts.plugs import Driver
 from edge_agent.types import Reason, SampleBatch, Value
 from edge_agent_drivers.modbus.driver import ModbusDriver
+from edge_agent_drivers.opcua.driver import OpcuaDriver
+from edge_agent_simulators.opcua_server import OpcuaNode, OpcuaServer
 
 T = TypeVar("T")
 
@@ -19,6 +23,14 @@ class ModbusFactory(Protocol):
     """Makes a Modbus driver for a port on loopback."""
 
     def __call__(self, port: int, tags: dict[str, Any], **keys: Any) -> ModbusDriver: ...
+
+
+class OpcuaFactory(Protocol):
+    """Makes an OPC UA driver for a URL."""
+
+    def __call__(
+        self, url: str, tags: dict[str, Any], clock: Clock | None = None, **keys: Any
+    ) -> OpcuaDriver: ...
 
 
 class Stage:
@@ -55,6 +67,66 @@ class Stage:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
+NODES = (
+    OpcuaNode("press.Temperature", range=(0, 120)),
+    OpcuaNode("press.Pressure", "float32"),
+    OpcuaNode("press.Count", "uint32"),
+    OpcuaNode("press.Running", "bool"),
+    OpcuaNode("press.Order", "string"),
+)
+AT_FIRST: Mapping[str, Value | None] = {
+    "Temperature": 20.5, "Pressure": 1.5, "Count": 7, "Running": True, "Order": "A-4711",
+}  # fmt: skip
+
+
+def node(name: str) -> dict[str, Any]:
+    """The settings of a tag for a node of the press."""
+    return {"node": f"nsu=urn:edge-agent:simulator;s=press.{name}"}
+
+
+class Press:
+    """Our OPC UA simulator on the stage, which can be stopped and started again on the same port."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._server: OpcuaServer | None = None
+        self._port = 0
+        self.write_requests = 0
+
+    @property
+    def url(self) -> str:
+        """What a client connects to."""
+        return f"opc.tcp://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start with first values; takes a second or more."""
+        server = OpcuaServer(NODES, port=self._port)
+        self._stage.run(server.start())
+        self._server, self._port = server, server.port
+        self._stage.run(self._write(AT_FIRST))
+
+    def stop(self) -> None:
+        """Close the port and every connection."""
+        if self._server is not None:
+            self.write_requests += self._server.write_requests
+            self._stage.run(self._server.stop())
+            self._server = None
+
+    async def _write(
+        self, values: Mapping[str, Value | None], at: int | None = None, status: str | None = None
+    ) -> None:
+        assert self._server is not None
+        named = {f"press.{name}": value for name, value in values.items()}
+        statuses = dict.fromkeys(named, status) if status else None
+        await self._server.write(named, time.time_ns() if at is None else at, statuses)
+
+    async def write(
+        self, values: Mapping[str, Value | None], at: int | None = None, status: str | None = None
+    ) -> None:
+        """Put values into their nodes, with one source time (default: now) and one status."""
+        await self._stage.on(self._write(values, at, status))
+
+
 Reply = Callable[[bytes], Sequence[bytes] | Awaitable[Sequence[bytes]]]
 
 
@@ -70,9 +142,10 @@ class Liar:
         self.requests: list[bytes] = []
         self.connections = 0
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -81,9 +154,17 @@ class Liar:
     ) -> None:
         if self._server is not None:
             self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         try:
             while True:
                 header = await reader.readexactly(6)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.types import GOOD, Quality, Reason
-from edge_agent_drivers import codec
+from edge_agent_drivers import codec, scaling
 from edge_agent_drivers.codec import BitDecoder, Field, RegisterDecoder
 
 ORDERS = st.sampled_from(sorted(codec.ORDERS))
@@ -131,7 +131,7 @@ def test_latin_1_text_is_read() -> None:
 )
 def test_scaling_gives_the_decimal_an_engineer_expects(raw: int, scale: Decimal, offset: Decimal) -> None:
     """raw * scale is the nearest float to the exact decimal product: 3 * 0.1 is 0.3."""
-    field = Field("int16", scaling=codec.linear(float(scale), float(offset)))
+    field = Field("int16", scaling=scaling.linear(float(scale), float(offset)))
     value, _ = decode_one(field, on_wire(raw % 65536, 1, "ABCD"))
     assert value == float(Fraction(raw) * Fraction(scale)) + float(offset)
 
@@ -139,8 +139,8 @@ def test_scaling_gives_the_decimal_an_engineer_expects(raw: int, scale: Decimal,
 @given(st.integers(-1000, 27648), st.integers(1, 30000), st.decimals("-100", "100", places=2))
 def test_two_point_scaling_goes_through_both_points(low: int, span: int, eng: Decimal) -> None:
     """The raw end points give exactly the engineering end points."""
-    scaling = codec.two_point((low, low + span), (float(eng), float(eng) + 16))
-    decoder = RegisterDecoder([(0, Field("int32", scaling=scaling)), (2, Field("int32", scaling=scaling))])
+    line = scaling.two_point((low, low + span), (float(eng), float(eng) + 16))
+    decoder = RegisterDecoder([(0, Field("int32", scaling=line)), (2, Field("int32", scaling=line))])
     payload = b"".join((raw % (1 << 32)).to_bytes(4, "big") for raw in (low, low + span))
     assert decoder.decode(payload)[0] == pytest.approx([float(eng), float(eng) + 16], abs=1e-9)
 
@@ -161,7 +161,7 @@ def test_two_point_scaling_goes_through_both_points(low: int, span: int, eng: De
 )
 def test_sentinels_are_recognised_as_manuals_write_them(type_: str, written: float, payload: str) -> None:
     """A sentinel may be the bits or the number, and is bad whatever the scaling would make of it."""
-    field = Field(type_, scaling=codec.linear(0.1, 0), invalid=codec.sentinels(type_, written))
+    field = Field(type_, scaling=scaling.linear(0.1, 0), invalid=codec.sentinels(type_, written))
     assert decode_one(field, bytes.fromhex(payload)) == (None, Reason.INVALID_VALUE)
 
 
@@ -177,7 +177,7 @@ def test_a_sentinel_that_does_not_fit_is_an_error(type_: str, written: float) ->
 
 def test_outside_its_range_a_value_is_kept_and_uncertain() -> None:
     """The engineering range marks a value; it does not take it away."""
-    field = Field("int16", scaling=codec.linear(0.1, 0), range=(0.0, 25.0))
+    field = Field("int16", scaling=scaling.linear(0.1, 0), range=(0.0, 25.0))
     assert decode_one(field, (250).to_bytes(2, "big")) == (25.0, Reason.NONE)
     assert decode_one(field, (251).to_bytes(2, "big")) == (25.1, Reason.RANGE_EXCEEDED)
 
@@ -212,8 +212,8 @@ def test_a_block_decodes_each_value_as_if_it_were_alone(
 )
 def test_no_bytes_give_nan_infinity_or_an_exception(type_: str, scale: float, payload: bytes) -> None:
     """Whatever a device sends and however it is scaled, a value is finite or there is none."""
-    scaling = codec.linear(scale * 1e270, 0.0) if type_ != "bool" and math.isfinite(scale) else None
-    values, statuses = RegisterDecoder([(0, Field(type_, scaling=scaling))]).decode(payload)
+    line = scaling.linear(scale * 1e270, 0.0) if type_ != "bool" and math.isfinite(scale) else None
+    values, statuses = RegisterDecoder([(0, Field(type_, scaling=line))]).decode(payload)
     value = values[0]
     assert statuses or value is not None
     assert value is None or math.isfinite(float(value))

@@ -110,6 +110,7 @@ async def test_when_every_register_is_refused_the_search_is_spread_over_scans(
     tags = {f"t{n}": {"address": f"holding:{n}"} for n in range(500, 560)}
     driver = modbus(device.port, tags, comm={"retest": "1h"})
     await driver.connect()
+    before = 0
     for _ in range(6):
         before = device.requests
         assert set((await scan(driver)).values()) == {missing(Reason.ILLEGAL_ADDRESS)}
@@ -132,7 +133,7 @@ class Narrow(ModbusServer):
 async def test_exception_3_halves_the_maximum_and_is_remembered(
     modbus: ModbusFactory, said: Callable[[], list[str]]
 ) -> None:
-    """A device that takes fewer registers than configured is asked for fewer, in every group, from then on."""
+    """A device that takes fewer registers than configured is asked for fewer, in every group, ever after."""
     async with Narrow({1: {"holding": dict.fromkeys(range(64), 5)}}) as device:
         tags = {f"t{n}": {"address": f"holding:{n}"} for n in range(40)}
         tags |= {f"u{n}": {"address": f"holding:{n}", "every": "2s"} for n in range(40, 64)}
@@ -226,8 +227,9 @@ async def test_constantly_short_replies_are_narrowed_down_to_the_register(
             device.port, {f"t{n}": {"address": f"holding:{n}"} for n in range(8)}, comm={"retest": "1h"}
         )
         await driver.connect()
-        for _ in range(3):
-            found = await scan(driver)
+        for _ in range(2):
+            await scan(driver)
+        found = await scan(driver)
         assert [value for value, _ in found.values()] == [0] * 6 + [None] * 2
         assert found["t7"] == missing(Reason.COMM_FAILURE)
         before = device.requests
@@ -243,7 +245,7 @@ async def test_nothing_answering_is_unreachable_after_two_questions(
     driver = modbus(device.port, {f"t{n}": {"address": f"holding:{2 * n}"} for n in range(8)})
     await driver.connect()
     began = time.monotonic()
-    with pytest.raises(DeviceUnreachable, match="did not answer within 0.15 s"):
+    with pytest.raises(DeviceUnreachable, match=r"did not answer within 0\.15 s"):
         await scan(driver)
     assert time.monotonic() - began < 0.45
 
@@ -252,10 +254,10 @@ async def test_a_late_reply_never_answers_the_next_question(
     device: ModbusServer, modbus: ModbusFactory
 ) -> None:
     """A reply that comes after the timeout belongs to nobody: the next answer is the next question's own."""
-    driver = modbus(device.port, TWO_BLOCKS)
+    driver = modbus(device.port, TWO_BLOCKS, comm={"timeout": "60ms"})
     await driver.connect()
     for _ in range(20):
-        device.faults.add("delay", 0.17, addresses=[0], count=1)
+        device.faults.add("delay", 0.07, addresses=[0], count=1)
         assert await scan(driver) == {"a": missing(Reason.TIMEOUT), "b": good(1030)}
         await asyncio.sleep(0.01)
         assert await scan(driver) == {"a": good(1000), "b": good(1030)}

@@ -65,7 +65,7 @@ def test_check_names_every_problem_with_its_place(tmp_path: Path) -> None:
     found = edge_agent("check", str(path))
     assert found.returncode == 78
     assert f"{path}:1:1" in found.stdout + found.stderr
-    assert f"{path}:11:" in found.stdout + found.stderr
+    assert f"{path}:12:" in found.stdout + found.stderr
     assert "did you mean 'address'" in found.stdout + found.stderr
     as_json = edge_agent("check", "--json", str(path))
     assert as_json.returncode == 78

@@ -16,11 +16,12 @@ VALID = sorted(path.name for path in (CASES / "valid").iterdir() if path.is_dir(
 
 
 def enter(case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Go to a copy of a case: git keeps no modes, and secrets must not be open to others."""
+    """Go to a copy of a case; git keeps neither secrets.yaml nor the mode that it must have."""
     folder = tmp_path / "case"
     shutil.copytree(case, folder)
-    for secrets in folder.rglob("secrets.yaml"):
+    for secrets in folder.rglob("secrets.yaml.example"):
         secrets.chmod(0o640)
+        secrets.rename(secrets.with_suffix(""))
     monkeypatch.chdir(folder)
 
 

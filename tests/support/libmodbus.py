@@ -33,14 +33,6 @@ def _load() -> Any:
     library = ctypes.CDLL(str(tools.library("libmodbus.so.5")), use_errno=True)
     library.modbus_new_tcp.restype = ctypes.c_void_p
     library.modbus_mapping_new.restype = ctypes.POINTER(_Mapping)
-    for name in ("modbus_tcp_listen", "modbus_tcp_accept", "modbus_receive", "modbus_reply", "modbus_close",
-                 "modbus_free", "modbus_set_response_timeout"):  # fmt: skip
-        getattr(library, name).argtypes = None
-    for order in ("abcd", "dcba", "badc", "cdab"):
-        getattr(library, f"modbus_set_float_{order}").argtypes = [
-            ctypes.c_float, ctypes.POINTER(ctypes.c_uint16),
-        ]  # fmt: skip
-        getattr(library, f"modbus_set_float_{order}").restype = None
     return library
 
 
@@ -58,13 +50,14 @@ class LibmodbusServer:
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="libmodbus", daemon=True)
 
-    def set_float(self, order: str, address: int, value: float) -> None:
-        """Put a float into two holding registers the way libmodbus understands `order`."""
-        place = ctypes.cast(
-            ctypes.addressof(self.mapping.tab_registers.contents) + 2 * address,
-            ctypes.POINTER(ctypes.c_uint16),
-        )
-        getattr(self._library, f"modbus_set_float_{order.lower()}")(value, place)
+    def put(self, address: int, raw: bytes) -> None:
+        """Put bytes into holding registers so that they come over the wire as they are.
+
+        (libmodbus' own modbus_set_float_* are no help: up to 3.1.6 the letters of their names mean the bytes
+        in the memory of a little-endian computer, from 3.1.7 on those on the wire.)
+        """
+        for i in range(0, len(raw), 2):
+            self.mapping.tab_registers[address + i // 2] = int.from_bytes(raw[i : i + 2], "big")
 
     def __enter__(self) -> Self:
         self._listening = self._library.modbus_tcp_listen(self._context, 1)

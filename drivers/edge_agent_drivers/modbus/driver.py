@@ -10,7 +10,8 @@ from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.client import ModbusLine
 from edge_agent_drivers.modbus.faults import LineFault
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
-from edge_agent_drivers.modbus.scan import Device, GroupScan
+from edge_agent_drivers.modbus.row import Device
+from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
 
 

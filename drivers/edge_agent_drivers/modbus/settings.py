@@ -8,19 +8,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AliasChoices,
-    BeforeValidator,
     Field,
     StringConstraints,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent.contracts.settings import MachineSettings, Name, StrictModel, TagSettings
 from edge_agent.units import Duration
-from edge_agent_drivers import codec
+from edge_agent_drivers import codec, scaling
 from edge_agent_drivers.modbus.address import AddressField
+from edge_agent_drivers.modbus.orders import Order, Orders
 
 DEFAULT_PORT = 502
 MOST_REGISTERS = 125
@@ -28,54 +27,6 @@ Type = Literal[
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
     "float16", "float32", "float64", "bcd16", "bcd32", "string",
 ]  # fmt: skip
-
-_LONG_ORDERS = {
-    "AB": "ABCD",
-    "BA": "DCBA",
-    "ABCDEFGH": "ABCD",
-    "HGFEDCBA": "DCBA",
-    "BADCFEHG": "BADC",
-    "GHEFCDAB": "CDAB",
-}
-
-
-def _order(written: object) -> object:
-    if isinstance(written, str):
-        order = _LONG_ORDERS.get(written, written)
-        if order in codec.ORDERS:
-            return order
-    raise ValueError(f"'{written}' is no byte order: write ABCD (the usual one), DCBA, BADC or CDAB")
-
-
-def _orders(written: object) -> object:
-    if not isinstance(written, dict):
-        return _order(written)
-    for type_ in written:
-        if type_ not in codec.TYPES:
-            raise ValueError(f"byte_order by type: '{type_}' is no type; types are {', '.join(codec.TYPES)}")
-    return {type_: _order(order) for type_, order in written.items()}
-
-
-_ORDER_SCHEMA = {"type": "string", "enum": [*codec.ORDERS, *_LONG_ORDERS]}
-Order = Annotated[str, BeforeValidator(_order), WithJsonSchema(_ORDER_SCHEMA)]
-"""One of the four byte orders, in its 32-bit form."""
-Orders = Annotated[
-    str | dict[str, str],
-    BeforeValidator(_orders),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _ORDER_SCHEMA,
-                {
-                    "type": "object",
-                    "propertyNames": {"enum": list(codec.TYPES)},
-                    "additionalProperties": _ORDER_SCHEMA,
-                },
-            ]
-        }
-    ),
-]
-"""A byte order for everything, or one by type."""
 
 
 class ScalingSettings(StrictModel):
@@ -148,13 +99,13 @@ class ModbusTag(TagSettings):
         return 1 if self.address.table.bits else codec.width(self.wire_type, self.length or 0)
 
     @property
-    def scaled(self) -> codec.Scaling | None:
+    def scaled(self) -> scaling.Scaling | None:
         """The scaling, or None where raw is the value."""
         if self.scaling is not None:
-            return codec.two_point(self.scaling.raw, self.scaling.eng)
+            return scaling.two_point(self.scaling.raw, self.scaling.eng)
         if self.scale == 1.0 and self.offset == 0.0:
             return None
-        return codec.linear(self.scale, self.offset)
+        return scaling.linear(self.scale, self.offset)
 
     @property
     def sentinels(self) -> frozenset[float]:

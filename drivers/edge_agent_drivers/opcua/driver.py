@@ -15,7 +15,8 @@ from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ReadGroup, Reason, SampleBatch, bad
 from edge_agent_drivers.opcua.items import Batches, Item, Pending, Timing
-from edge_agent_drivers.opcua.session import Session, Wanted
+from edge_agent_drivers.opcua.requests import Wanted
+from edge_agent_drivers.opcua.session import Session
 from edge_agent_drivers.opcua.settings import OpcuaMachine
 from edge_agent_drivers.opcua.status import FILTER_REFUSED, status_of
 from edge_agent_drivers.opcua.variants import describe, interpret
@@ -63,6 +64,7 @@ class OpcuaDriver(Driver):
         session = Session(self._machine, settings.url, settings.security, settings.timeout)
         await session.open()
         self._session = session
+        self._timing.set_server_time(session.server_time)
         try:
             for item, _ in self._flat:
                 self._resolve(item, session)
@@ -160,24 +162,38 @@ class OpcuaDriver(Driver):
             # Only the first read waits; a node that has nothing to say must not slow the others down.
             self._all_heard.set()
         await self._retest(session)
+        await self._confirm(session, group, batches)
         for item, sent in pending.take():
             self._take(item, sent, batches)
         if pending.dropped:
             log.warning("%s: %d notifications dropped: nobody read them", self._machine, pending.dropped)
             pending.dropped = 0
+
+    async def _confirm(self, session: Session, group: ReadGroup, batches: Batches) -> None:
+        """Pass held values on again every max_interval.
+
+        They are read for that, not remembered: a notification may have been lost, and there are servers
+        (asyncua's) that compare with the last write instead of the last report, so that a slow drift never
+        leaves the deadband.
+        """
         now = self._clock.now()
-        for item in self._items[group.every]:
-            if item.due(now):
+        pending = self._pending[group.every]
+        due = [item for item in self._items[group.every] if item.due(now) and not pending.has(item)]
+        held = [item for item in due if item.trouble is None and item.node is not None]
+        for item in due:
+            if item.trouble is not None:
                 item.emitted = now
-                status = item.trouble or item.status or bad(Reason.NOT_CONNECTED)
-                batches.add(item.column, None, None if item.trouble else item.value, status)
+                batches.add(item.column, None, None, item.trouble)
+        if held:
+            for item, sent in zip(held, await session.read([item.node for item in held]), strict=True):
+                self._take(item, sent, batches)
 
     def _take(self, item: Item, sent: Any, batches: Batches) -> None:
         reading = interpret(sent, item.tag.type, item.tag.range)
         moment, status = self._timing.choose(item, reading)
         if not batches.raw:
             # A scan for a person to look at is an extra one: it must not pass for the one that is stored.
-            item.heard(reading, self._clock.now())
+            item.heard(status, self._timing.theirs(reading), self._clock.now())
         if reading.note:
             self._say(item, reading.note)
         elif sent.StatusCode is not None and sent.StatusCode.value & _OVERFLOW == _OVERFLOW:

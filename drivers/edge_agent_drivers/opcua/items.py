@@ -29,23 +29,22 @@ class Item:
     """Why it is not read at all: no such namespace, no such node."""
     said: str = ""
     """What was last logged about it."""
-    value: Value | None = None
     status: Status | None = None
-    """Of the last reading; None before the first of this connection."""
-    source: int | None = None
-    """The last source time, to tell a new value from a held one."""
+    """Of the last reading as it was passed on; None before the first of this connection."""
+    theirs: int | None = None
+    """The time the server gave for the last reading, to tell a new value from a held one."""
     emitted: int = 0
     """When it was last passed on, by the agent's clock (ns)."""
 
     def forget(self) -> None:
         """Start over with a new connection."""
-        self.node = self.trouble = self.value = self.status = self.source = None
+        self.node = self.trouble = self.status = self.theirs = None
         self.emitted = 0
 
-    def heard(self, reading: Reading, now: int) -> None:
-        """Remember the last reading, which is passed on now."""
-        self.value, self.status, self.trouble = reading.value, reading.status, None
-        self.source = reading.source if reading.source is not None else self.source
+    def heard(self, status: Status, theirs: int | None, now: int) -> None:
+        """Remember a reading, which is passed on now."""
+        self.status, self.trouble = status, None
+        self.theirs = theirs if theirs is not None else self.theirs
         self.emitted = now
 
     def due(self, now: int) -> bool:
@@ -64,27 +63,38 @@ class Timing:
     """source, server or agent."""
     max_skew: float
     """Seconds of real time; a simulated clock that runs faster is allowed as much more."""
+    server_right: bool = True
+    """Whether the server's own clock was right when we connected, as far as it tells."""
+
+    def set_server_time(self, theirs: int | None) -> None:
+        """Compare the server's own clock (UTC ns, now) with ours."""
+        self.server_right = theirs is None or self._near(theirs, self.clock.now())
+
+    def theirs(self, reading: Reading) -> int | None:
+        """The time the server gives for `reading`; None where ours is wanted or it gives none."""
+        if self.whose == "agent":
+            return None
+        if self.whose == "source" and reading.source is not None:
+            return reading.source
+        return reading.server
 
     def choose(self, item: Item, reading: Reading) -> tuple[int | None, Status]:
         """The time of `reading` (None: the agent's) and its status.
 
-        A source time that is old because the value has not changed since is no skew: the value is current
-        now. It is taken for that where it is the first of a connection or the same as before, and the
-        server's own clock (where it tells) is right.
+        A time that is old because the value has not changed since is no skew: the value is current now. It
+        is taken for that where it is the same as before, or the first of a connection to a server whose
+        clock is right. (The server time of a value does not tell: servers keep it with the value.)
         """
-        if self.whose == "agent":
-            return None, reading.status
-        theirs = reading.source if self.whose == "source" else None
-        theirs = theirs if theirs is not None else reading.server
+        theirs = self.theirs(reading)
         if theirs is None:
             return None, reading.status
-        held = self.whose == "source" and (item.source is None or item.source == theirs)
-        if held and item.source == theirs and item.status is not None:
-            return None, reading.status
+        if theirs == item.theirs:
+            # As wrong as it was: quality must not flap between a change and its confirmation.
+            return None, SKEWED if item.status == SKEWED and reading.status is GOOD else reading.status
         now = self.clock.now()
         if self._near(theirs, now):
             return theirs, reading.status
-        if held and theirs < now and (reading.server is None or self._near(reading.server, now)):
+        if item.theirs is None and theirs < now and self.server_right:
             return None, reading.status
         return None, SKEWED if reading.status is GOOD else reading.status
 
@@ -153,6 +163,10 @@ class Pending:
         taken = list(self._waiting)
         self._waiting.clear()
         return taken
+
+    def has(self, item: Item) -> bool:
+        """Whether a notification for `item` is waiting."""
+        return any(waiting is item for waiting, _ in self._waiting)
 
     def __bool__(self) -> bool:
         return bool(self._waiting)

@@ -12,7 +12,7 @@ import base64
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from asyncua import ua
@@ -26,7 +26,9 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from edge_agent.errors import DeviceRefused, DeviceUnreachable
 from edge_agent_drivers.opcua.certificate import Identity, identity
 from edge_agent_drivers.opcua.nodeid import NodeRef
+from edge_agent_drivers.opcua.requests import Wanted, monitored_item, subscription
 from edge_agent_drivers.opcua.settings import SecuritySettings
+from edge_agent_drivers.opcua.variants import to_ns
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +38,8 @@ if logging.getLogger("asyncua").level == logging.NOTSET:
 
 NodeId = ua.NodeId
 
-_NAMESPACES, _MOST_PER_READ, _MOST_PER_CALL, _STATE = (
-    ua.NodeId(ua.Int32(number)) for number in (2255, 11705, 11714, 2259)
+_NAMESPACES, _TIME, _MOST_PER_READ, _MOST_PER_CALL = (
+    ua.NodeId(ua.Int32(number)) for number in (2255, 2258, 11705, 11714)
 )
 _DEFAULT_BATCH = 500
 _KINDS: dict[str, tuple[ua.NodeIdType, Callable[[str], Any]]] = {
@@ -61,18 +63,6 @@ _REFUSALS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One monitored item: `handle` comes back with every notification."""
-
-    handle: int
-    node: NodeId
-    sampling: float
-    """Seconds."""
-    deadband: float
-    """Absolute, in the node's units; 0 for none."""
-
-
 class Session:
     """One session with one server, from `open` to `close`; afterwards a new one is made."""
 
@@ -83,6 +73,8 @@ class Session:
         self._identity: Identity | None = None
         self._upkeep: asyncio.Task[None] | None = None
         self._namespaces: list[str] = []
+        self.server_time: int | None = None
+        """The server's clock when we connected, UTC ns; None where it did not tell."""
         self._reads, self._items = _DEFAULT_BATCH, _DEFAULT_BATCH
         self._heard = 0.0
         self._silence = float("inf")
@@ -130,10 +122,11 @@ class Session:
         )
 
     async def _learn(self) -> None:
-        """Read the namespaces and how much one request may ask for."""
-        answers = await self._read_raw([_NAMESPACES, _MOST_PER_READ, _MOST_PER_CALL])
-        spaces, reads, items = (answer.Value.Value if answer.Value else None for answer in answers)
+        """Read the namespaces, the server's clock, and how much one request may ask for."""
+        answers = await self._read_raw([_NAMESPACES, _TIME, _MOST_PER_READ, _MOST_PER_CALL])
+        spaces, now, reads, items = (answer.Value.Value if answer.Value else None for answer in answers)
         self._namespaces = [str(space) for space in spaces] if isinstance(spaces, list) else []
+        self.server_time = to_ns(now) if isinstance(now, datetime) else None
         self._reads = int(reads or 0) or _DEFAULT_BATCH
         self._items = int(items or 0) or _DEFAULT_BATCH
 
@@ -211,7 +204,7 @@ class Session:
         """
         try:
             made = await self._client.uaclient.create_subscription(
-                _subscription(every), lambda result: self._published(result, notify)
+                subscription(every), lambda result: self._published(result, notify)
             )
             interval = made.RevisedPublishingInterval / 1000 * max(1, made.RevisedMaxKeepAliveCount)
             self._silence = max(3 * interval, self._timeout)
@@ -235,7 +228,7 @@ class Session:
         parameters = ua.CreateMonitoredItemsParameters()
         parameters.SubscriptionId = subscription
         parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-        parameters.ItemsToCreate = [_item(one) for one in wanted]
+        parameters.ItemsToCreate = [monitored_item(one) for one in wanted]
         results = await self._client.uaclient.create_monitored_items(parameters)
         if len(results) != len(wanted):
             raise UaError(f"{len(results)} answers to {len(wanted)} items")
@@ -258,7 +251,7 @@ class Session:
             try:
                 await client.open_secure_channel(renew=True)
                 client.uaclient.revolve_security_token()
-                await self._read_raw([_STATE])
+                await self._read_raw([_TIME])
             except (OSError, TimeoutError, UaError) as failure:
                 self._ended = f"{self._url} did not renew the secure channel ({failure!r})"
                 return
@@ -286,33 +279,3 @@ class Session:
         ):
             return DeviceRefused(f"{start}: our certificate or key cannot be used: {failure}")
         return DeviceUnreachable(f"{start}: {failure}: check power, network and address")
-
-
-def _subscription(every: float) -> ua.CreateSubscriptionParameters:
-    """A subscription that publishes at `every` seconds and gives a sign of life about every second."""
-    keep_alive = max(1, round(1.0 / every))
-    return ua.CreateSubscriptionParameters(
-        RequestedPublishingInterval=1000 * every,
-        RequestedLifetimeCount=max(10 * keep_alive, round(60 / every), 3),
-        RequestedMaxKeepAliveCount=keep_alive,
-        MaxNotificationsPerPublish=0,
-        PublishingEnabled=True,
-        Priority=0,
-    )
-
-
-def _item(wanted: Wanted) -> ua.MonitoredItemCreateRequest:
-    parameters = ua.MonitoringParameters()
-    parameters.ClientHandle = wanted.handle
-    parameters.SamplingInterval = 1000 * wanted.sampling
-    parameters.QueueSize = 10
-    parameters.DiscardOldest = True
-    if wanted.deadband > 0:
-        parameters.Filter = ua.DataChangeFilter(
-            ua.DataChangeTrigger.StatusValue, int(ua.DeadbandType.Absolute), wanted.deadband
-        )
-    request = ua.MonitoredItemCreateRequest()
-    request.ItemToMonitor = ua.ReadValueId(wanted.node, AttributeIds.Value)
-    request.MonitoringMode = ua.MonitoringMode.Reporting
-    request.RequestedParameters = parameters
-    return request

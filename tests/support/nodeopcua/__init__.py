@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,6 +78,17 @@ class NodeOpcuaServer:
     def set(self, name: str, value: float | bool | str, status: str = "Good") -> None:
         """Give `Press.NAME` a value, now, with one of node-opcua's status codes."""
         self.command(set=name, value=value, status=status)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the process in its tracks: its port still takes connections, and nothing answers."""
+        if self._process is None:
+            raise RuntimeError("the node-opcua server is not running")
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     @property
     def write_requests(self) -> int:
