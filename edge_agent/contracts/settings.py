@@ -54,8 +54,14 @@ def _numbers_strict(schema: Any) -> None:
 class StrictModel(BaseModel):
     """Unknown keys are errors, numbers are not guessed from text, and nothing changes after loading."""
 
+    # Building a validator when it is first used spares `check` those that are only parts of others.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=False, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=False,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        defer_build=True,
     )
 
     @classmethod

@@ -79,6 +79,8 @@ def tag_settings(machine: Machine, registers: RegisterMap | None) -> dict[str, d
     for signal in (*machine.signals, *machine.states):
         if registers is None:
             where = {"node": f"nsu={NAMESPACE};s={machine.name}.{node_name(signal.name)}"}
+            if signal.type == "string":
+                where["type"] = signal.type
         elif signal.name in registers.entries:
             where = registers.entries[signal.name].settings()
         else:

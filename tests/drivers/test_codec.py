@@ -207,12 +207,12 @@ def test_a_block_decodes_each_value_as_if_it_were_alone(
 
 @given(
     st.sampled_from(sorted(codec.CODES)),
-    st.floats(allow_nan=False, width=32).filter(bool),
+    st.floats(allow_nan=False, allow_infinity=False, width=32).filter(bool),
     st.binary(min_size=8, max_size=8),
 )
 def test_no_bytes_give_nan_infinity_or_an_exception(type_: str, scale: float, payload: bytes) -> None:
     """Whatever a device sends and however it is scaled, a value is finite or there is none."""
-    line = scaling.linear(scale * 1e270, 0.0) if type_ != "bool" and math.isfinite(scale) else None
+    line = scaling.linear(scale * 1e260, 0.0) if type_ != "bool" else None
     values, statuses = RegisterDecoder([(0, Field(type_, scaling=line))]).decode(payload)
     value = values[0]
     assert statuses or value is not None

@@ -141,7 +141,7 @@ def test_connection_too_busy(tmp_path: Path) -> None:
 
 
 def test_500_tags_in_half_a_second(tmp_path: Path) -> None:
-    """`check` of 500 tags takes at most half a second, also as a new process (CPU time, best of three)."""
+    """`check` of 500 tags takes at most half a second, also as a new process (CPU time, the best of some)."""
     path = write(tmp_path, large())
     seconds = []
     for _ in range(3):
@@ -155,9 +155,9 @@ def test_500_tags_in_half_a_second(tmp_path: Path) -> None:
     )
     runs = [
         subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True)
-        for _ in "123"
+        for _ in range(5)
     ]
-    assert min(float(run.stdout) for run in runs) <= 0.75
+    assert min(float(run.stdout) for run in runs) <= 0.5
 
 
 def test_loads_no_protocol_library(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AliasChoices,
     Field,
+    FiniteFloat,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -17,9 +18,10 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent.contracts.settings import MachineSettings, Name, StrictModel, TagSettings
 from edge_agent.units import Duration
-from edge_agent_drivers import codec, scaling
+from edge_agent_drivers import codec
 from edge_agent_drivers.modbus.address import AddressField
 from edge_agent_drivers.modbus.orders import Order, Orders
+from edge_agent_drivers.scaling import Scaling, linear, two_point
 
 DEFAULT_PORT = 502
 MOST_REGISTERS = 125
@@ -32,9 +34,9 @@ Type = Literal[
 class ScalingSettings(StrictModel):
     """Two points of a straight line: `raw: [0, 27648], eng: [0, 16]`."""
 
-    raw: tuple[float, float]
+    raw: tuple[FiniteFloat, FiniteFloat]
     """Two raw values."""
-    eng: tuple[float, float]
+    eng: tuple[FiniteFloat, FiniteFloat]
     """The engineering values that belong to them."""
 
     @model_validator(mode="after")
@@ -76,12 +78,12 @@ class ModbusTag(TagSettings):
     """Length of a string in characters (bytes); two of them in a register."""
     byte_order: Order | None = None
     """Of this tag; default: the machine's."""
-    scale: float = 1.0
+    scale: FiniteFloat = 1.0
     """value = raw * scale + offset."""
-    offset: float = 0.0
+    offset: FiniteFloat = 0.0
     scaling: ScalingSettings | None = None
     """Instead of scale and offset: two points."""
-    invalid: list[int | float] = []
+    invalid: list[int | FiniteFloat] = []
     """Raw values that mean "no value", as 0xFFFF."""
     bits: dict[int, Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=128)]] = {}
     """Named bits of a status word: {0: ready}; bit 0 is the least significant. They become TAG.ready."""
@@ -99,13 +101,13 @@ class ModbusTag(TagSettings):
         return 1 if self.address.table.bits else codec.width(self.wire_type, self.length or 0)
 
     @property
-    def scaled(self) -> scaling.Scaling | None:
+    def scaled(self) -> Scaling | None:
         """The scaling, or None where raw is the value."""
         if self.scaling is not None:
-            return scaling.two_point(self.scaling.raw, self.scaling.eng)
+            return two_point(self.scaling.raw, self.scaling.eng)
         if self.scale == 1.0 and self.offset == 0.0:
             return None
-        return scaling.linear(self.scale, self.offset)
+        return linear(self.scale, self.offset)
 
     @property
     def sentinels(self) -> frozenset[float]:

@@ -34,6 +34,7 @@ def subscription(every: float) -> ua.CreateSubscriptionParameters:
 
 
 def monitored_item(wanted: Wanted) -> ua.MonitoredItemCreateRequest:
+    """The request to monitor one node's value, with a deadband where one is wanted."""
     parameters = ua.MonitoringParameters()
     parameters.ClientHandle = wanted.handle
     parameters.SamplingInterval = 1000 * wanted.sampling
