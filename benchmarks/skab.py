@@ -41,7 +41,8 @@ def read(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarra
 def score(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Ratios to the limit and labels of the rows after the learning part."""
     tags, times, rows, labels = read(path)
-    detector = EnsembleDetector([Column(tag) for tag in tags], HealthSettings.model_validate({"learn": "9999d"}))
+    settings = HealthSettings.model_validate({"learn": "9999d"})
+    detector = EnsembleDetector([Column(tag) for tag in tags], settings)
     running = np.ones(len(rows), dtype=np.int8)
     detector.update(times[:LEARN], rows[:LEARN], running[:LEARN])
     detector.finish_learning()

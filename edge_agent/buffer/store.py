@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_DROP_STEP = 64
-"""Rows dropped at a time while the file is over its size."""
 _OLD_STEP = 10_000
 """Rows dropped for their age in one transaction."""
 _EXACT_COUNT_BYTES = 64 * 1024**2
@@ -210,7 +208,9 @@ class Store:
             if self._reject_new:
                 rejected = self._refuse(rows, drops)
             else:
-                removed += self._make_room(room, drops)
+                gone, lines = self._records.make_room(self._limit - room)
+                removed += gone
+                drops["full_oldest"] += lines
         for row in rows:
             self._records.insert(row)
         if rows:
@@ -228,17 +228,6 @@ class Store:
         rows[:] = [row for row in rows if row.priority == Priority.ALARM]
         drops["full_rejected"] += sum(row.lines for row in lost)
         return bool(lost)
-
-    def _make_room(self, room: int, drops: Counter[str]) -> int:
-        removed = 0
-        for alarms in (False, True):
-            while self._records.live_bytes() + room > self._limit:
-                found = self._records.first(_DROP_STEP, alarms=alarms)
-                if not found:
-                    break
-                removed += self._records.delete(seq for seq, _ in found)
-                drops["full_oldest"] += sum(lines for _, lines in found)
-        return removed
 
     def _set_apart(self, commit: Commit, drops: Counter[str]) -> None:
         for record, lines, reason in commit.quarantine:

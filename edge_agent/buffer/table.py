@@ -9,6 +9,8 @@ from edge_agent.buffer import database
 from edge_agent.buffer.rows import Quarantined, Row
 from edge_agent.types import Priority, Record
 
+_STEP = 64
+"""Rows dropped at a time while the file is over its size."""
 _QUARANTINE = "seq, machine, source, created, at, reason, lines"
 
 
@@ -77,11 +79,15 @@ class Records:
             self._sql.execute(f"DELETE FROM records WHERE seq IN {done}", (len(self._readers),))  # noqa: S608
             self._sql.execute("DELETE FROM acked WHERE seq NOT IN (SELECT seq FROM records)")
 
-    def first(self, limit: int, *, alarms: bool) -> list[tuple[int, int]]:
-        """(seq, lines) of the oldest rows, of telemetry or of everything."""
-        where = "" if alarms else "WHERE priority != 0"
-        query = f"SELECT seq, lines FROM records {where} ORDER BY seq LIMIT ?"  # noqa: S608
-        return self._sql.execute(query, (limit,)).fetchall()
+    def make_room(self, limit: int) -> tuple[int, int]:
+        """Delete the oldest rows, alarms last, until the file uses at most `limit` bytes: (rows, lines) gone."""
+        gone = lost = 0
+        for where in ("WHERE priority != 0", ""):
+            oldest = f"SELECT seq, lines FROM records {where} ORDER BY seq LIMIT {_STEP}"  # noqa: S608
+            while self.live_bytes() > limit and (found := self._sql.execute(oldest).fetchall()):
+                gone += self.delete(seq for seq, _ in found)
+                lost += sum(lines for _, lines in found)
+        return gone, lost
 
     def older(self, before: int, limit: int) -> list[tuple[int, int]]:
         """(seq, lines) of rows created before `before`, from the oldest to the first that is younger."""

@@ -1,6 +1,7 @@
 """The second small consumer: MQTT in, its own journal, then InfluxDB or a SQLite file."""
 
 from edge_agent.historian.history import History
+from edge_agent.historian.http import ping
 from edge_agent.historian.service import Historian
 
-__all__ = ["Historian", "History"]
+__all__ = ["Historian", "History", "ping"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, TemporaryError
 from edge_agent.settings.models import HistorianSettings
 
 DEFAULT_DATABASE = "edge_agent"
@@ -153,6 +153,25 @@ class V2Writer(Writer):
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def ping(settings: HistorianSettings, timeout: float) -> None:
+    """Ask the server of `settings` whether it is there. TemporaryError, saying why, where it is not."""
+    import urllib3
+
+    headers = {}
+    if settings.api == "v1" and settings.username:
+        password = settings.password.get_secret_value() if settings.password else ""
+        headers = urllib3.make_headers(basic_auth=f"{settings.username}:{password}")
+    elif settings.token is not None:
+        headers = {"Authorization": f"Token {settings.token.get_secret_value()}"}
+    where = f"{settings.url.rstrip('/')}/ping"
+    try:
+        reply = urllib3.request("GET", where, headers=headers, timeout=timeout, retries=False)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise TemporaryError(f"{settings.url} does not answer: {_plain(error)}") from error
+    if reply.status not in (200, 204):
+        raise TemporaryError(f"{where} answered {reply.status}; check historian.url and the credentials")
 
 
 def _plain(error: BaseException) -> str:

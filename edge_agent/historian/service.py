@@ -18,8 +18,14 @@ from edge_agent.settings.models import Configuration, MqttSettings
 
 log = logging.getLogger(__name__)
 
-SESSION = 7 * 86_400
-"""Seconds the broker keeps undelivered messages while the historian is away."""
+SESSION = 60
+"""Seconds the broker keeps undelivered messages while the historian is away.
+
+No longer: agents send again what they hear nothing about, so that a kept session would only fill with
+repeats, and in a shared group the dead would go on taking their part.
+"""
+SESSION_UNCONFIRMED = 7 * 86_400
+"""The same where agents let go of a record at the broker's acknowledgement (`mqtt.confirm: broker`)."""
 READER = "store"
 
 
@@ -48,7 +54,9 @@ class Historian:
         """Set once messages are received."""
         self._settings = configuration.historian
         client_id = f"{configuration.agent}-historian-{instance}"
-        self.client = MqttClient(mqtt or configuration.mqtt, client_id, keep_session=SESSION)
+        self._confirms = configuration.confirm == "historian"
+        session = SESSION if self._confirms else SESSION_UNCONFIRMED
+        self.client = MqttClient(mqtt or configuration.mqtt, client_id, keep_session=session)
         self.client.on_connect(self._connected)
         buffer = configuration.buffer
         self.journal = Journal(self.folder / "journal.db", clock, buffer, readers=(READER,), eager=False)
@@ -68,7 +76,8 @@ class Historian:
         """Receive and store until cancelled. TemporaryError where another historian uses the folder."""
         await self.journal.open()
         try:
-            self.store = self._make_store()
+            # influxdb-client takes most of a second to import
+            self.store = await asyncio.to_thread(self._make_store)
             self.client.start()
             await forward(self.journal, self.journal.reader(READER), self.store, self.delivery)
         finally:
@@ -76,7 +85,7 @@ class Historian:
 
     async def _stop(self) -> None:
         await self.intake.stop()
-        await self.client.stop()
+        await self.client.stop(end_session=self._confirms)
         if self.store is not None:
             await self.store.close()
         await self.journal.close()

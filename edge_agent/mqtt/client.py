@@ -11,7 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from edge_agent.errors import EdgeAgentError
-from edge_agent.mqtt.errors import BAD_CREDENTIALS, BANNED, NOT_AUTHORIZED, TAKEN_OVER, MqttUnavailable
+from edge_agent.mqtt.errors import (
+    BAD_CREDENTIALS,
+    BANNED,
+    NOT_AUTHORIZED,
+    TAKEN_OVER,
+    ConnectionRefused,
+    MqttUnavailable,
+)
 from edge_agent.mqtt.message import Message, Will, matches
 from edge_agent.settings.models import MqttSettings
 
@@ -46,7 +53,8 @@ class MqttClient:
     """A connection to the broker of `settings` that heals by itself, under the name `client_id`.
 
     `keep_session` keeps subscriptions and undelivered messages at the broker for that many seconds while the
-    client is away. `receive_maximum` is how many unacknowledged messages the broker may send (MQTT 5).
+    client is away (MQTT 3.1.1 knows no time: for ever from an hour on, else not). `receive_maximum` is how
+    many unacknowledged messages the broker may send (MQTT 5).
     """
 
     def __init__(
@@ -90,11 +98,11 @@ class MqttClient:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"mqtt {self.client_id}")
 
-    async def stop(self) -> None:
-        """Say goodbye to the broker (the will stays unpublished) and end."""
+    async def stop(self, *, end_session: bool = False) -> None:
+        """Say goodbye (the will stays unpublished) and end; `end_session` gives up what the broker keeps."""
         task, self._task = self._task, None
         if self._connection is not None:
-            await self._connection.disconnect()
+            await self._connection.disconnect(end_session=end_session)
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -149,8 +157,6 @@ class MqttClient:
 
     async def _session(self) -> int | None:
         """One connection from beginning to end; returns the broker's reason code, if it gave one."""
-        from edge_agent.mqtt.connection import ConnectionRefused
-
         try:
             connection = await self._open()
         except ConnectionRefused as refused:
@@ -180,12 +186,12 @@ class MqttClient:
         self.error = why
 
     async def _open(self) -> Connection:
-        from edge_agent.mqtt.connection import Connection, Identity, speaks_other_version
+        from edge_agent.mqtt.connection import Connection, speaks_other_version
+        from edge_agent.mqtt.opening import Identity
 
         identity = Identity(
             self.client_id,
             self._will,
-            clean_start=not self._keep_session,
             session_expiry=self._keep_session,
             keepalive=self._keepalive,
             receive_maximum=self._receive_maximum,

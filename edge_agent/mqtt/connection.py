@@ -1,4 +1,4 @@
-"""One connection to a broker through paho-mqtt, on the event loop's own sockets; the only user of paho.
+"""One connection to a broker through paho-mqtt, on the event loop's own sockets.
 
 A connection is made, used and thrown away: nothing of it is taken over into the next one. What was in flight
 fails, and whoever published it sends it again.
@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
-import traceback
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -29,51 +23,27 @@ from edge_agent.mqtt.errors import (
     NOT_AUTHORIZED,
     PACKET_TOO_LARGE,
     UNSUPPORTED_VERSION,
+    ConnectionRefused,
     MqttUnavailable,
     explain,
     refusal,
 )
-from edge_agent.mqtt.message import Message, Will
+from edge_agent.mqtt.message import Message
+from edge_agent.mqtt.opening import (
+    CONNECT_TIMEOUT,
+    Identity,
+    connect,
+    make_client,
+    make_properties,
+    publish_properties,
+)
+from edge_agent.mqtt.outbox import WINDOW, Outbox, Outgoing, fail
 from edge_agent.settings.models import MqttSettings
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT = 5.0
-"""Seconds for the TCP and TLS handshake, and as many for the broker's answer."""
-WINDOW = 500
-"""Most publishes in flight; fewer where the broker says so."""
 _OVERHEAD = 256
 """Room for topic length, properties and headers when a payload is held against the broker's packet limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who connects and how."""
-
-    client_id: str
-    will: Will | None = None
-    clean_start: bool = True
-    session_expiry: int = 0
-    keepalive: int = 15
-    receive_maximum: int = 100
-
-
-class ConnectionRefused(MqttUnavailable):
-    """The broker answered no; `code` is MQTT 5's reason code for it."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(slots=True)
-class _Outgoing:
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    properties: Properties | None
-    future: asyncio.Future[None]
 
 
 class Connection:
@@ -97,41 +67,20 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self._accepted: asyncio.Future[None] = self._loop.create_future()
-        self._pending: dict[int, _Outgoing] = {}
         self._subscribing: dict[int, asyncio.Future[None]] = {}
-        self._queue: deque[_Outgoing] = deque()
-        self._window = WINDOW
+        self._outbox = Outbox(self._send)
         self._largest: int | None = None
         self._farewell: int | None = None
         self._socket: Any = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._client = self._make_client()
+        self._client = make_client(settings, identity, version5=version5)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
 
     # --- opening
-
-    def _make_client(self) -> paho.Client:
-        identity, settings = self._identity, self._settings
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=identity.client_id,
-            clean_session=None if self.version5 else identity.clean_start,
-            protocol=MQTTProtocolVersion.MQTTv5 if self.version5 else MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        client.connect_timeout = CONNECT_TIMEOUT
-        client.max_inflight_messages = 0  # the window is kept here
-        client.username = settings.username
-        client.password = settings.password.get_secret_value() if settings.password else None
-        if identity.will is not None:
-            will = identity.will
-            client.will_set(will.topic, will.payload, will.qos, will.retain)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        return client
 
     async def open(self) -> None:
         """Connect and wait for the broker's answer.
@@ -139,7 +88,8 @@ class Connection:
         MqttUnavailable where nobody listens or answers in time, ConnectionRefused where the broker says no.
         """
         where = self._settings.url
-        connecting = self._loop.run_in_executor(None, self._connect)
+        step = partial(connect, self._client, self._settings, self._identity, version5=self.version5)
+        connecting = self._loop.run_in_executor(None, step)
         try:
             await asyncio.shield(connecting)
         except asyncio.CancelledError:
@@ -162,36 +112,6 @@ class Connection:
         """The attempt was cancelled while the thread was at it: let go of what it got."""
         connecting.exception()
         self._drop_socket()
-
-    def _connect(self) -> None:
-        """Blocking: names, TCP, TLS, and the CONNECT packet."""
-        url = urlsplit(self._settings.url)
-        tls = url.scheme == "mqtts"
-        if tls:
-            self._client.tls_set_context(self._tls_context())
-        properties = None
-        if self.version5:
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = self._identity.session_expiry
-            properties.ReceiveMaximum = self._identity.receive_maximum
-        try:
-            self._client.connect(
-                url.hostname or "127.0.0.1",
-                url.port or (8883 if tls else 1883),
-                self._identity.keepalive,
-                clean_start=self._identity.clean_start if self.version5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
-                properties=properties,
-            )
-        except OSError as error:
-            _close_sockets(error)
-            raise
-
-    def _tls_context(self) -> ssl.SSLContext:
-        settings = self._settings
-        context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-        return context
 
     def _attach(self) -> None:
         client, loop = self._client, self._loop
@@ -244,10 +164,14 @@ class Connection:
         if (left := self._client.socket()) is not None:
             left.close()
 
-    async def disconnect(self) -> None:
-        """Say goodbye (the will is not published) and close."""
+    async def disconnect(self, *, end_session: bool) -> None:
+        """Say goodbye (the will is not published) and close; with `end_session` the broker forgets us."""
         if self._socket is not None:
-            self._client.disconnect()
+            properties = None
+            if self.version5 and end_session:
+                properties = make_properties(PacketTypes.DISCONNECT)
+                properties.SessionExpiryInterval = 0
+            self._client.disconnect(properties=properties)
             for _ in range(100):
                 if not self._client.want_write():
                     break
@@ -268,31 +192,26 @@ class Connection:
                 MqttUnavailable(f"{self._settings.url} closed the connection: {why}")
             )
             self._accepted.exception()
-        futures = [one.future for one in (*self._pending.values(), *self._queue)]
-        futures += self._subscribing.values()
-        self._pending.clear()
-        self._queue.clear()
+        error = MqttUnavailable(f"the connection to {self._settings.url} broke: {why}")
+        self._outbox.close(error)
+        for future in self._subscribing.values():
+            fail(future, error)
         self._subscribing.clear()
-        for future in futures:
-            if not future.done():
-                future.set_exception(MqttUnavailable(f"the connection to {self._settings.url} broke: {why}"))
-                future.exception()  # nobody may be waiting for it
 
     # --- what paho calls, in the loop
 
     def _on_connect(self, _c: Any, _u: Any, flags: paho.ConnectFlags, reason: ReasonCode, got: Any) -> None:
         self.answered = True
         if reason.is_failure:
-            user = self._settings.username or "anonymous"
             # some brokers (mosquitto 2.0) call a wrong password "not authorized"
             code = BAD_CREDENTIALS if reason.value == NOT_AUTHORIZED else reason.value
             said = explain(reason.value, str(reason), advise=code)
-            text = f"{self._settings.url} refused {self._identity.client_id} (user {user}): {said}"
+            text = f"{self._settings.url} refused {self._identity.client_id} (user {self._user}): {said}"
             if not self._accepted.done():
                 self._accepted.set_exception(ConnectionRefused(reason.value, text))
             return
         self.session_present = flags.session_present
-        self._window = min(WINDOW, getattr(got, "ReceiveMaximum", WINDOW))
+        self._outbox.window = min(WINDOW, getattr(got, "ReceiveMaximum", WINDOW))
         self._largest = getattr(got, "MaximumPacketSize", None)
         if not self._accepted.done():
             self._accepted.set_result(None)
@@ -306,21 +225,19 @@ class Connection:
         self._end(str(reason).lower())
 
     @property
+    def _user(self) -> str:
+        return self._settings.username or "anonymous"
+
+    @property
     def farewell(self) -> int | None:
         """The reason code with which the broker ended the connection, if it said one."""
         return self._farewell
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
-        outgoing = self._pending.pop(mid, None)
-        self._pump()
-        if outgoing is None or outgoing.future.done():
-            return
+        failure = None
         if reason is not None and reason.is_failure:
-            user = self._settings.username or "anonymous"
-            outgoing.future.set_exception(refusal(reason.value, str(reason), outgoing.topic, user))
-            outgoing.future.exception()
-        else:
-            outgoing.future.set_result(None)
+            failure = partial(refusal, reason.value, str(reason), self._user)
+        self._outbox.answered(mid, failure)
 
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:
         future = self._subscribing.pop(mid, None)
@@ -378,45 +295,19 @@ class Connection:
         """Send a message; the future resolves with the broker's acknowledgement (QoS 0: at once)."""
         future: asyncio.Future[None] = self._loop.create_future()
         if self._largest is not None and len(payload) + len(topic) + _OVERHEAD > self._largest:
-            user = self._settings.username or "anonymous"
-            future.set_exception(refusal(PACKET_TOO_LARGE, "packet too large", topic, user))
-            future.exception()
+            fail(future, refusal(PACKET_TOO_LARGE, "packet too large", self._user, topic))
             return future
-        extra = self._properties(properties, expiry) if self.version5 else None
-        self._queue.append(_Outgoing(topic, payload, qos, retain, extra, future))
-        self._pump()
+        extra = publish_properties(properties, expiry) if self.version5 else None
+        self._outbox.put(Outgoing(topic, payload, qos, retain, extra, future))
         return future
 
-    @staticmethod
-    def _properties(user: Mapping[str, str], expiry: int | None) -> Properties | None:
-        if not user and expiry is None:
-            return None
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if user:
-            properties.UserProperty = list(user.items())
-        if expiry is not None:
-            properties.MessageExpiryInterval = expiry
-        return properties
-
-    def _pump(self) -> None:
-        while self._queue and len(self._pending) < self._window and self._socket is not None:
-            one = self._queue.popleft()
-            info = self._client.publish(one.topic, one.payload, one.qos, one.retain, one.properties)
-            if info.rc != paho.MQTT_ERR_SUCCESS:
-                one.future.set_exception(MqttUnavailable(paho.error_string(info.rc)))
-                one.future.exception()
-            elif one.qos == 0:
-                one.future.set_result(None)
-            else:
-                self._pending[info.mid] = one
-
-
-def _close_sockets(error: BaseException) -> None:
-    """paho forgets the socket of a failed TLS handshake; only the traceback still knows it."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        for value in frame.f_locals.values():
-            if isinstance(value, socket.socket):
-                value.close()
+    def _send(self, one: Outgoing) -> int:
+        if self._socket is None:
+            raise MqttUnavailable(f"the connection to {self._settings.url} is gone")
+        info = self._client.publish(one.topic, one.payload, one.qos, one.retain, one.properties)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            raise MqttUnavailable(paho.error_string(info.rc))
+        return info.mid
 
 
 def speaks_other_version(error: MqttUnavailable, connection: Connection) -> bool:

@@ -38,6 +38,14 @@ class MqttUnavailable(TemporaryError):
     """There is no connection to the broker, or it broke before the broker answered."""
 
 
+class ConnectionRefused(MqttUnavailable):
+    """The broker answered no; `code` is MQTT 5's reason code for it."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class PublishRefused(EdgeAgentError):
     """The broker refused a message; `permanent` says that it will never take this one."""
 
@@ -52,7 +60,7 @@ def explain(code: int, name: str, *, advise: int | None = None) -> str:
     return f"{name.lower()} (0x{code:02x})" + (f": {advice}" if advice else "")
 
 
-def refusal(code: int, name: str, topic: str, user: str) -> PublishRefused:
+def refusal(code: int, name: str, user: str, topic: str) -> PublishRefused:
     """The error for a refused publish, naming topic and user."""
     return PublishRefused(
         f"the broker refused a message on {topic} from {user}: {explain(code, name)}",

@@ -17,7 +17,9 @@ _QUIET = 0.05
 """The baseline is fitted again on the provisional time too if no more than this share of it was unusual."""
 _AGAIN = 1.25
 """After a failed fit, learning goes on until there are this many times the rows."""
-_FIELDS = ("phase", "seconds", "rows", "least", "since", "unusual", "doubted")
+_FORGOTTEN = 600.0
+_MOST_UNSURE = 3600.0
+_FIELDS = ("phase", "seconds", "rows", "least", "since", "unsure", "unusual", "doubted")
 
 
 class Phase(IntEnum):
@@ -40,14 +42,22 @@ class Course:
         self.least = MIN_ROWS
         self.since = math.inf
         """Seconds since the machine was last switched on; infinite where that was not seen."""
+        self.unsure = 0.0
+        """Seconds until what context was in a gap no longer matters."""
         self.unusual = 0
         self.doubted = 0
         self.trouble = ""
         """Why the last attempt to learn failed."""
 
-    def note(self, seconds: float, running: int) -> None:
-        """A row came `seconds` after the one before, with the machine running (1, 0, or -1: unknown)."""
+    def note(self, seconds: float, running: int, gap: bool) -> None:
+        """A row came `seconds` after the one before, with the machine running (1, 0, or -1: unknown).
+
+        After a gap nobody knows what context did meanwhile; it is forgotten in as much time, and an hour.
+        """
         self.since = 0.0 if running == 0 else self.since + seconds
+        self.unsure = max(0.0, self.unsure - seconds)
+        if gap and seconds > _FORGOTTEN:
+            self.unsure = min(seconds, _MOST_UNSURE)
 
     def learned(self, seconds: float, period: float) -> None:
         """A row was learned from; what lies in a gap before it was not seen, and does not count."""

@@ -98,11 +98,12 @@ class EnsembleDetector(Detector):
             return self._plain(time, state, "the row is not later than the one before: left out")
         if self._settings.running_when is None and running < 0:
             running = 1  # nobody said how to tell: every row counts
-        self._course.note(seconds, running)
+        gap = self._rhythm.gap(seconds)
+        self._course.note(seconds, running, gap and bool(self._roles.context_names))
         lagged = self._lags.step(seconds, row[self._roles.context], running)
         values = self._check.clean(row[self._roles.judged])
         self._check.follow(values, running != 0)
-        if running == 0 or self._rhythm.gap(seconds):
+        if running == 0 or gap:
             self._interrupt()
         if running == 0:
             return self._plain(time, HealthState.PAUSED, "the machine is not running")
@@ -121,8 +122,9 @@ class EnsembleDetector(Detector):
         if running < 0:
             self._lesson.interrupt()
             return self._plain(time, HealthState.LEARNING, "running or not is unknown: not learned from")
-        if course.since < PERSIST_SECONDS:
-            return self._plain(time, HealthState.LEARNING, "starting up: not learned from")
+        if course.since < PERSIST_SECONDS or course.unsure:
+            self._lesson.interrupt()
+            return self._plain(time, HealthState.LEARNING, "after a start or a gap: not learned from")
         self._lesson.take(values, lagged, course.since)
         course.learned(seconds, self._rhythm.period)
         if course.enough:
@@ -169,7 +171,7 @@ class EnsembleDetector(Detector):
     def _score(
         self, time: int, seconds: float, values: Floats, lagged: Floats, running: int, judge: Judge
     ) -> Score:
-        base, since = judge.baseline, self._course.since
+        base, since, unsure = judge.baseline, self._course.since, self._course.unsure
         outlook = base.context.outlook(lagged)
         if not np.isfinite(outlook.widen).all():
             self._interrupt()
@@ -177,9 +179,9 @@ class EnsembleDetector(Detector):
         deviations = base.deviations(since) * outlook.widen
         row = base.standardised(values, outlook.explained, deviations)
         masked = self._masked(row, outlook, deviations, base)
-        if since < max(base.settling.hold, PERSIST_SECONDS):
+        if since < max(base.settling.hold, PERSIST_SECONDS) or unsure:
             judge.clear()
-            return self._plain(time, HealthState.PAUSED, "starting up: not judged yet")
+            return self._plain(time, HealthState.PAUSED, words.waiting(unsure))
         verdict = judge.take(row, masked)
         self._check.watch_spikes(row)
         if verdict is None:

@@ -86,7 +86,9 @@ class Judge:
         self.lasting.push(ratios[:1])
         # A single tag that creeps away is no surprise from row to row and moves no other tag; but it stays.
         insisting = float(self.lasting.rows.min()) if self.lasting.full else 0.0
-        return Verdict(max(float(fuse(ratios)), insisting), fuse_shares(now / base.limits, shares), deviations)
+        return Verdict(
+            max(float(fuse(ratios)), insisting), fuse_shares(now / base.limits, shares), deviations
+        )
 
     def save(self) -> Arrays:
         """The windows."""

@@ -21,6 +21,8 @@ _MILD = math.log(0.05)
 _COARSE = 0.05
 _MOVED = 6.0
 """A prediction must have moved by this many standard deviations of its own error to count."""
+_SHIFTED = 3.0
+"""By so many, and an unlikely run is not trusted, though not yet called stuck either."""
 _RELEASE = 10
 """Rows a tag stays masked after it has begun to move again."""
 _FAR, _NEAR = 10.0, 4.0
@@ -29,8 +31,8 @@ _FADE = 0.98
 _OUT_ROWS = 3
 _ABSURD = 1e30
 _FIELDS = (
-    "last", "run", "rows", "repeats", "longest", "learned_move", "low", "high", "hold", "entry", "named", "out",
-    "before", "jump", "spikes", "learning",
+    "last", "run", "rows", "repeats", "longest", "learned_move", "low", "high", "hold", "entry", "named",
+    "out", "before", "jump", "spikes", "learning",
 )  # fmt: skip
 
 
@@ -94,7 +96,8 @@ class SensorCheck:
         """
         self.low, self.high = np.fmin(self.low, expected), np.fmax(self.high, expected)
         unlikely = self.run * np.log((self.repeats + 1) / (self.rows + 2))
-        far = (self.high - self.low) > np.maximum(1.5 * self.learned_move, _MOVED * spread)
+        moved = self.high - self.low
+        far = moved > np.maximum(1.5 * self.learned_move, _MOVED * spread)
         beyond = self.run > self.longest
         doubtful = (self.run >= _SUSPECT_ROWS) & beyond & (unlikely < _SUSPECT)
         doubtful |= (self.run >= _SUSPECT_ROWS) & far & (unlikely < _MILD)
@@ -104,7 +107,7 @@ class SensorCheck:
         self.entry = np.where(self.run == 0, start, self.entry)
         fine = (self.repeats + 1) / (self.rows + 2) < _COARSE
         fine |= (self.run > 10 * self.longest + 50) & (self.entry < _NEAR)
-        doubtful &= fine | far
+        doubtful &= fine | (moved > np.maximum(1.5 * self.learned_move, _SHIFTED * spread))
         lasting = (self.run >= _STUCK_ROWS) & (self.run > 1.5 * self.longest + 3)
         stuck = (lasting & fine & (unlikely < _STUCK)) | ((self.run >= _STUCK_ROWS) & beyond & far)
         # Once found out it is stuck for as long as it does not move, whatever the others do meanwhile.

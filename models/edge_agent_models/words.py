@@ -26,6 +26,11 @@ def learning(seconds: float, target: float, rows: int, least: int) -> str:
     return f"{text}, {rows} of at least {least} rows" if rows < least and seconds >= target else text
 
 
+def waiting(unsure: float) -> str:
+    """Why nothing is judged just now."""
+    return f"after a gap: not judged for another {span(unsure)}" if unsure else "starting up: not judged yet"
+
+
 def unfamiliar(names: Sequence[str]) -> str:
     """Context is where it never was."""
     return f"{listed(names)} outside what was learned: a notice unless far from normal"

@@ -55,9 +55,7 @@ class Plant(ABC):
             "every": "100ms",
             "timeout": "1s",
         }
-        settings = registry.driver_settings(self.kind).model_validate(
-            raw | {"timeout": "1s"} | self.keys | keys
-        )
+        settings = registry.driver_settings(self.kind).model_validate(raw | self.keys | keys)
         return registry.driver(self.kind)("machine-1", settings, Clock())
 
 

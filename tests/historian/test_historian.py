@@ -1,4 +1,4 @@
-"""The historian on real brokers, into the embedded store and a real InfluxDB: nothing lost, nothing made up."""
+"""The historian on real brokers, into the embedded store and a real InfluxDB: nothing lost or made up."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from edge_agent import lineprotocol as lp
+from edge_agent.buffer import Quarantined
 from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError, TemporaryError
 from edge_agent.historian import Historian, History
@@ -287,13 +288,15 @@ async def test_a_duplicate_is_harmless_and_confirmed_again(broker: Mosquitto, tm
 async def test_lines_that_are_none_and_conflicting_fields_go_to_quarantine(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    """A bad line costs itself, a field of another type costs that field, over restarts; the rest is stored."""
+    """A bad line costs itself, a field of another type that field, over restarts; the rest is stored."""
     plant = configuration(tmp_path, broker.url)
     head = "readings,enterprise=fjord-parts,site=ulsteinvik,machine=pump-1"
     topic = "fjord-parts/ulsteinvik/pump-1/readings"
     first = f"{head} a=1,b=2 1\n{head} nonsense 2\n{head} a=3 3".encode()
     second = f'{head} a="text",b=5 4\n{head} a=1i,c="x y" 5'.encode()
     client = MqttClient(broker.settings(), "sender")
+    points: list[tuple[int, dict[str, Value]]] = []
+    kept: list[Quarantined] = []
     async with client:
         await client.wait_connected(5)
         for payload in (first, second):

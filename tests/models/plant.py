@@ -1,4 +1,4 @@
-"""A small synthetic machine whose truth the tests know: load, heat, three vibrations that follow each other."""
+"""A small synthetic machine whose truth the tests know: load, heat, vibrations that go together."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from edge_agent_models.ensemble import EnsembleDetector
 
 from edge_agent.contracts.plugs import Column
 from edge_agent.contracts.settings import HealthSettings
 from edge_agent.types import Score
+from edge_agent_models.ensemble import EnsembleDetector
 
 TAGS = ("vibration", "acceleration", "current", "winding", "bearing", "pressure")
 COLUMNS = (*(Column(tag) for tag in TAGS), Column("load", context=True), Column("ambient", context=True))
@@ -58,9 +58,9 @@ def machine(
     """
     random = np.random.default_rng(seed)
     seconds = np.arange(count) * period
-    load = 0.8 + 0.2 * np.round(0.5 + 0.5 * np.sin(seconds / 9_000.0 + seed))
+    load = 0.8 + 0.2 * np.round(0.5 + 0.5 * np.sin(seconds / 1_300.0 + seed))
     late = seconds > seconds[-1] * 2 / 3
-    ambient = 22 + 3 * np.sin(seconds / 13_700.0) + ambient_peak * late + 0.05 * random.normal(size=count)
+    ambient = 22 + 3 * np.sin(seconds / 3_100.0) + ambient_peak * late + 0.05 * random.normal(size=count)
     heat, winding = 40 * load[0] ** 2, np.empty(count)
     gain = 1 - np.exp(-period / 2700.0)
     for index in range(count):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
-from edge_agent_models.ensemble import EnsembleDetector
 
 from edge_agent.contracts.plugs import Column
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.types import HealthState, Kind, Score
+from edge_agent_models.ensemble import EnsembleDetector
 from tests.models.plant import COLUMNS, TAGS, Rows, feed, machine, settings, trained, values
 
 
@@ -26,7 +28,7 @@ def told(rows: Rows, cuts: list[int]) -> list[Score]:
     detector = EnsembleDetector(COLUMNS, settings(learn="4h", running_when="on"))
     bounds = [0, *cuts, len(rows.times)]
     found: list[Score] = []
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in itertools.pairwise(bounds):
         found += feed(detector, rows.part(start, end))
     return found
 
@@ -97,10 +99,10 @@ def test_saving_does_not_share_memory() -> None:
 
 def test_memory_is_bounded() -> None:
     """State stays the same size however long it runs, and is small once learned."""
-    rows = machine(3000)
+    rows = machine(1500)
     detector, _ = trained(rows.part(0, 500), 400)
     size = sum(array.nbytes for array in detector.save().values())
-    feed(detector, rows.part(500, 3000))
+    feed(detector, rows.part(500, 1500))
     assert sum(array.nbytes for array in detector.save().values()) == size
     assert size < 100_000
 
@@ -160,7 +162,12 @@ def test_something_must_be_judged() -> None:
 
 def test_settings_choose_tags_and_context() -> None:
     """`tags` and `context` of the settings decide; setpoints explain by themselves, states are left alone."""
-    columns = [*(Column(tag) for tag in TAGS), Column("load", Kind.SETPOINT), Column("ambient"), Column("on", Kind.STATE)]
+    columns = [
+        *(Column(tag) for tag in TAGS),
+        Column("load", Kind.SETPOINT),
+        Column("ambient"),
+        Column("on", Kind.STATE),
+    ]
     chosen = settings(tags=["vibration", "winding"], context=["ambient"])
     detector = EnsembleDetector(columns, chosen)
     rows = machine(600).add("winding", 6.0, 500)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import urllib3
 
@@ -84,7 +85,12 @@ log-enabled = false
 
     def create(self, database: str) -> None:
         """Make a database."""
-        reply = urllib3.request("POST", f"{self.url}/query", fields={"q": f"CREATE DATABASE {database}"})
+        self.ask(f"CREATE DATABASE {database}")
+
+    def ask(self, question: str, **parameters: str) -> None:
+        """Put a question that changes something."""
+        fields = {"q": question, **parameters}
+        reply = urllib3.request("POST", f"{self.url}/query?{urlencode(fields)}", timeout=10)
         assert reply.status == 200, reply.data
 
     def query(self, question: str, database: str = "edge_agent") -> list[dict[str, Any]]:
@@ -117,13 +123,14 @@ class VictoriaMetrics(_Server):
             "-selfScrapeInterval=0s",
         ]
 
-    def export(self, match: str, seconds: float = 10) -> list[dict[str, Any]]:
-        """Every series that matches, once there is one."""
+    def export(self, match: str, count: int, seconds: float = 10) -> list[dict[str, Any]]:
+        """Every series that matches, once the first has `count` values."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.get("/internal/force_flush")
             body = self.get("/api/v1/export", **{"match[]": match})
-            if body.strip():
-                return [json.loads(line) for line in body.splitlines()]
+            found = [json.loads(line) for line in body.splitlines()]
+            if found and len(found[0]["values"]) >= count:
+                return found
             time.sleep(0.1)
         raise AssertionError(f"no series {match} within {seconds} s")

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 RETEST = 600.0
 """Seconds after which a node the server did not know is tried again."""
+_SLOWEST_PUBLISHING = 5.0
+"""Seconds between signs of life where tags are sampled more slowly than this."""
 _OVERFLOW = 0x480
 """Info bits of a status code: the server's queue overflowed."""
 
@@ -88,7 +90,7 @@ class OpcuaDriver(Driver):
         self._retest_at = time.monotonic() + RETEST
         if not known:
             return
-        every = min(group.every for group in self._groups)
+        every = min(_SLOWEST_PUBLISHING, *(group.every for group in self._groups))
         self._awaited = {item.tag.name for item, _ in known}
         codes = await session.subscribe(every, [wanted for _, wanted in known], self._notify)
         await self._accept(session, known, codes)

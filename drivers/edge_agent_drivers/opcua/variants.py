@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any, NamedTuple
 
-from edge_agent.types import GOOD, Reason, Status, Value, bad, uncertain
+from edge_agent.types import GOOD, Quality, Reason, Status, Value, bad, uncertain
 from edge_agent_drivers.opcua.status import status_of
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (compared without zone: asyncua's times are UTC, with or without one)
@@ -40,7 +40,7 @@ def interpret(sent: Any, wanted: str, limits: tuple[float, float] | None) -> Rea
     """Judge one DataValue for a tag of type `wanted` with engineering range `limits`."""
     status = status_of(int(sent.StatusCode.value)) if sent.StatusCode is not None else GOOD
     source, server = to_ns(sent.SourceTimestamp), to_ns(sent.ServerTimestamp)
-    if status.quality == 0:
+    if status.quality is Quality.BAD:
         return Reading(None, status, source, server)
     value, problem, note = _scalar(sent.Value, wanted)
     if problem is not None:
