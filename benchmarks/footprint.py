@@ -56,7 +56,7 @@ def memory(seconds: float = 20.0) -> Measured:
     """Resident MB of an agent that reads one simulated pump ten times a second and has learned it."""
     with tempfile.TemporaryDirectory() as folder:
         simulator = subprocess.Popen(
-            [sys.executable, "-m", "edge_agent", "simulate", "pump", "--port-modbus", "0", "--wait", "--json"],
+            [sys.executable, "-m", "edge_agent", "simulate", "pump", "--wait", "--json"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert simulator.stdout is not None

@@ -1,8 +1,8 @@
 """The composition root: a configuration becomes objects, and the objects one TaskGroup. Nobody imports this
 but the commands and the demo.
 
-The order of life: journal, alarms from before the restart, broker and sink, historian, machines, web, watchdog.
-It ends backwards, so that the last readings still find their way out.
+The order of life: journal, broker and sink, historian, alarms from before the restart, machines, web,
+watchdog. It ends backwards, so that the last readings still find their way out.
 """
 
 from __future__ import annotations
@@ -199,10 +199,9 @@ class Agent:
     async def _empty_journal(self) -> None:
         """The machines have ended: commit what they left, and give the sink a moment to take it."""
         await self.journal.flush()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain):
-                while self.journal.stats().rows:
-                    await asyncio.sleep(0.02)
+        end = asyncio.get_running_loop().time() + self._drain
+        while self.journal.stats().rows and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.02)
         if left := self.journal.stats().rows:
             log.info("%d records are not delivered yet; they are kept for the next start", left)
 

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from tests.e2e.test_demo import check_story, run_demo
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -64,9 +64,14 @@ def connect(path: Path, *, synchronous: str = "FULL") -> sqlite3.Connection:
     except BaseException as error:
         connection.close()
         if is_damage(error):
-            raise Unusable("damaged", f"{path} is damaged ({error})") from error
+            raise damaged(path, error) from error
         raise
     return connection
+
+
+def damaged(path: Path, error: BaseException) -> Unusable:
+    """What to say of a file whose content is wrong."""
+    return Unusable("damaged", f"{path} is damaged ({error})")
 
 
 def _text(raw: bytes) -> str:
@@ -95,6 +100,20 @@ def _identify(connection: sqlite3.Connection, path: Path) -> None:
     connection.executescript(
         f"BEGIN;{SCHEMA}PRAGMA application_id={APPLICATION_ID};PRAGMA user_version={VERSION};COMMIT;"
     )
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of it is on the medium when the block ends, or nothing where it raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with contextlib.suppress(sqlite3.DatabaseError):  # the first error says more
+                connection.execute("ROLLBACK")
+        raise
 
 
 def sync_folder(folder: Path) -> None:

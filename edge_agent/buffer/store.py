@@ -7,7 +7,7 @@ import json
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -87,7 +87,7 @@ class Store:
         except sqlite3.Error as error:
             if not database.is_damage(error):
                 raise StoreError(f"{self.path} cannot be opened: {error}") from error
-            self._start_afresh(database.Unusable("damaged", f"{self.path} is damaged ({error})"), now)
+            self._start_afresh(database.damaged(self.path, error), now)
         database.sync_folder(self.path.parent)
 
     def _start_afresh(self, problem: database.Unusable, now: int) -> None:
@@ -97,7 +97,7 @@ class Store:
         self._records = Records(self._sql, self.readers)
         saved = 0
         if problem.kind == "damaged":
-            with self._transaction():
+            with database.transaction(self._sql):
                 for row in database.salvage(aside):
                     self._records.insert(row)
                     saved += 1
@@ -113,11 +113,11 @@ class Store:
         self.next_seq = max(self.next_seq, int(facts.get("next_seq", now // 1_000_000)), (top or 0) + 1)
         for reason, count in json.loads(facts.get("dropped", "{}")).items():
             self.dropped[reason] += int(count)
-        with self._transaction():
+        with database.transaction(self._sql):
             self._records.forget_strangers()
             self._sql.execute("INSERT OR IGNORE INTO facts VALUES ('next_seq', ?)", (str(self.next_seq),))
         exact = self._records.live_bytes() <= _EXACT_COUNT_BYTES
-        self.rows = self._records.count() if exact else (top or 0) - (low or 0) + 1
+        self.rows = self._records.count() if exact or not low or not top else top - low + 1
         self.quarantined = self._records.quarantine_size()
         self._look()
 
@@ -153,7 +153,7 @@ class Store:
         except sqlite3.DatabaseError as error:
             if not database.is_damage(error):
                 raise
-            problem = database.Unusable("damaged", f"{self.path} is damaged ({error})")
+            problem = database.damaged(self.path, error)
         self._start_afresh(problem, now)
         return work()
 
@@ -162,18 +162,6 @@ class Store:
         if self._connection is None:
             raise StoreError(f"the journal {self.path} is not open")
         return self._connection
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._sql.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._sql.execute("COMMIT")
-        except BaseException:
-            if self._sql.in_transaction:
-                with contextlib.suppress(sqlite3.DatabaseError):  # the first error says more
-                    self._sql.execute("ROLLBACK")
-            raise
 
     # --- writing
 
@@ -190,7 +178,7 @@ class Store:
                 rows.append(pack(commit.first + len(rows), key, commit.created, group))
         drops = self.dropped + commit.dropped
         try:
-            with self._transaction():
+            with database.transaction(self._sql):
                 outcome = self._apply(commit, rows, drops)
         except BaseException:
             self.next_seq, self.rows, self.quarantined = before
@@ -252,7 +240,7 @@ class Store:
 
     def _drop(self, found: Sequence[tuple[int, int]], reason: str) -> int:
         drops = self.dropped + Counter({reason: sum(lines for _, lines in found)})
-        with self._transaction():
+        with database.transaction(self._sql):
             removed = self._records.delete(seq for seq, _ in found)
             self._note(drops, removed)
         self.dropped = drops

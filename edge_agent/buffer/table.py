@@ -80,7 +80,7 @@ class Records:
             self._sql.execute("DELETE FROM acked WHERE seq NOT IN (SELECT seq FROM records)")
 
     def make_room(self, limit: int) -> tuple[int, int]:
-        """Delete the oldest rows, alarms last, until the file uses at most `limit` bytes: (rows, lines) gone."""
+        """Delete the oldest rows, alarms last, until at most `limit` bytes are used: (rows, lines) gone."""
         gone = lost = 0
         for where in ("WHERE priority != 0", ""):
             oldest = f"SELECT seq, lines FROM records {where} ORDER BY seq LIMIT {_STEP}"  # noqa: S608

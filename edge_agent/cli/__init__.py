@@ -154,7 +154,7 @@ def _exit(code: int) -> None:
 
 def _report(error: EdgeAgentError) -> int:
     for line in str(error).splitlines():
-        print(line, file=sys.stderr)  # noqa: T201 - the command's own words to its user
+        print(line, file=sys.stderr)
     if isinstance(error, ConfigError):
         return EXIT_CONFIG
     return EXIT_TEMPORARY if isinstance(error, TemporaryError) else EXIT_FINDINGS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from edge_agent import control, registry
 from edge_agent.clock import Clock
@@ -21,9 +22,12 @@ Answer = tuple[str, str]
 
 async def try_connections(configuration: Configuration) -> list[Answer]:
     """Try everything at once. Machines go through the running agent where one runs on this state folder."""
+    state = state_folder(configuration)
     running = await asyncio.to_thread(_through_agent, configuration)
     machines = [
-        _machine(name, settings) for name, settings in configuration.machines.items() if name not in running
+        _machine(name, settings, state / "agent")
+        for name, settings in configuration.machines.items()
+        if name not in running
     ]
     others = await asyncio.gather(*machines, _broker(configuration), _store(configuration))
     return [*running.values(), *(answer for answer in others if answer is not None)]
@@ -38,8 +42,8 @@ def _through_agent(configuration: Configuration) -> dict[str, Answer]:
     return {name: (f"{name} (through the running agent)", one["error"]) for name, one in answer.items()}
 
 
-async def _machine(name: str, settings: MachineSettings) -> Answer:
-    driver = registry.driver(settings.driver)(name, settings, Clock())
+async def _machine(name: str, settings: MachineSettings, state: Path) -> Answer:
+    driver = registry.driver(settings.driver)(name, settings, Clock(), state)
     what = f"{name} ({settings.url})"
     try:
         await driver.connect()

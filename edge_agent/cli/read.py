@@ -19,11 +19,12 @@ from edge_agent.settings.state import state_folder
 
 
 def read(config: Path, machine: str | None, *, json_output: bool) -> int:
-    """Read every tag of the configured machines (or one) once; 0, 1 with bad tags, 75 with unreachable ones."""
+    """Read every tag of the machines (or one) once; 0, 1 with bad tags, 75 with unreachable machines."""
     configuration = require(config)
     wanted = _wanted(configuration, machine)
-    answer = control.ask(state_folder(configuration), {"command": "read", "machines": sorted(wanted)})
-    results = answer if answer is not None else asyncio.run(_read_all(wanted))
+    state = state_folder(configuration)
+    answer = control.ask(state, {"command": "read", "machines": sorted(wanted)})
+    results = answer if answer is not None else asyncio.run(_read_all(wanted, state / "agent"))
     if json_output:
         print(json.dumps({name: result["tags"] for name, result in results.items()}, ensure_ascii=False))
     else:
@@ -46,9 +47,9 @@ def _wanted(configuration: Configuration, machine: str | None) -> dict[str, Mach
     return {machine: configuration.machines[machine]}
 
 
-async def _read_all(machines: dict[str, MachineSettings]) -> dict[str, dict[str, Any]]:
+async def _read_all(machines: dict[str, MachineSettings], state: Path) -> dict[str, dict[str, Any]]:
     async def one(name: str, settings: MachineSettings) -> tuple[str, Readout, str]:
-        readout, error = await read_directly(registry.driver(settings.driver)(name, settings, Clock()))
+        readout, error = await read_directly(registry.driver(settings.driver)(name, settings, Clock(), state))
         return name, readout, error
 
     results = await asyncio.gather(*(one(name, settings) for name, settings in machines.items()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.clock import Clock
@@ -27,8 +28,13 @@ class Driver(ABC):
     `connect` again after `close`. Every method is called from one task at a time.
     """
 
-    def __init__(self, machine: str, settings: MachineSettings, clock: Clock) -> None:
-        """Plan the reads; no network, no protocol traffic. ConfigError where the plan is impossible."""
+    def __init__(
+        self, machine: str, settings: MachineSettings, clock: Clock, state: Path | None = None
+    ) -> None:
+        """Plan the reads; no network, no protocol traffic. ConfigError where the plan is impossible.
+
+        `state` is a folder for what should outlive a restart, such as certificates; None where there is none.
+        """
 
     @property
     @abstractmethod

@@ -1,1 +1,1 @@
-"""The main job on simulated machines: weeks in a minute, through real sockets, buffer, broker and historian."""
+"""The main job on simulated machines: weeks in a minute, with real sockets, buffer and historian."""

@@ -113,7 +113,7 @@ class Screen(Observer):
                 view.worst = max(view.worst, score.value)
 
     def alert(self, alert: Alert) -> None:
-        """Note what a person would want to know: raised, or back to normal; not what is suppressed by design."""
+        """Note what was raised or is back to normal; not what is suppressed by design."""
         if alert.occurrence and alert.state is not AlarmState.SUPPRESSED:
             self._alerts.appendleft(alert)
 

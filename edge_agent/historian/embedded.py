@@ -22,7 +22,6 @@ from edge_agent.historian.history import (
     shape_of,
 )
 from edge_agent.historian.ledger import FieldLedger, Line, SetAside
-from edge_agent.lineprotocol import parse
 from edge_agent.types import Record
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class EmbeddedStore(Sink):
             raise
 
     def _insert(self, sql: sqlite3.Connection, line: Line) -> None:
-        point = parse(line.text)
+        point = line.point
         shape = shape_of(point)
         number = self._shapes.get(shape)
         if number is None:

@@ -136,18 +136,18 @@ class InfluxStore(Sink):
                 return
         if named := _named(lines, answer):
             for place, why in named.items():
-                aside.append((*lines[place], f"{self._url}: {why}"))
+                aside.append((*lines[place][:2], f"{self._url}: {why}"))
             self._write([line for place, line in enumerate(lines) if place not in named], aside)
             return
         dropped = _DROPPED.search(message)
         if dropped is not None and int(dropped[1]) == len(lines):
-            aside.extend((*line, f"{self._url}: {message}") for line in lines)
+            aside.extend((line.record, line.text, f"{self._url}: {message}") for line in lines)
             return
         self._halve(lines, answer, aside)
 
     def _halve(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
         if len(lines) == 1:
-            aside.append((*lines[0], f"{self._url} (HTTP {answer.status}): {answer.message}"))
+            aside.append((*lines[0][:2], f"{self._url} (HTTP {answer.status}): {answer.message}"))
             return
         middle = len(lines) // 2
         self._write(lines[:middle], aside)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_agent.lineprotocol import field_text, key, parse, parse_head, split_head
+from edge_agent.lineprotocol import Point, field_text, key, parse, split_head
 from edge_agent.types import Record, Store, Value
 
 log = logging.getLogger(__name__)
@@ -25,10 +25,12 @@ _NAMES = {float: "float", int: "integer", bool: "boolean", str: "string"}
 
 
 class Line(NamedTuple):
-    """One line and the record it came in."""
+    """One line that can be stored, and the record it came in."""
 
     record: Record
     text: bytes
+    point: Point
+    """The line, parsed."""
 
 
 class FieldLedger:
@@ -63,15 +65,15 @@ class FieldLedger:
                 except ValueError as error:
                     set_aside(record, text, f"not line protocol: {error}")
                     continue
-                if kept:
-                    lines.append(Line(record, kept))
+                if kept is not None:
+                    lines.append(kept)
         self._save()
         return lines
 
     def fit(self, lines: Iterable[Line], set_aside: SetAside) -> list[Line]:
         """Lines that were screened before, without the fields that do not fit what was learned since."""
-        kept = ((line.record, self._admit(line.record, line.text, set_aside)) for line in lines)
-        return [Line(record, text) for record, text in kept if text]
+        kept = (self._admit(line.record, line.text, set_aside) for line in lines)
+        return [line for line in kept if line is not None]
 
     def learn(self, measurement: str, field: str, kind: str) -> None:
         """The store says that the field has this type (float, integer, boolean, string) already."""
@@ -81,7 +83,7 @@ class FieldLedger:
             self._changed = True
         self._save()
 
-    def _admit(self, record: Record, text: bytes, set_aside: SetAside) -> bytes:
+    def _admit(self, record: Record, text: bytes, set_aside: SetAside) -> Line | None:
         point = parse(text)
         known = self._types.setdefault(point.measurement, {})
         wrong = {}
@@ -94,28 +96,25 @@ class FieldLedger:
             elif has != kind:
                 wrong[field] = (kind, has)
         if not wrong:
-            return text
-        return self._strip(record, text, point.fields, wrong, set_aside)
+            return Line(record, text, point)
+        return self._strip(Line(record, text, point), wrong, set_aside)
 
     @staticmethod
-    def _strip(
-        record: Record,
-        text: bytes,
-        fields: dict[str, Value],
-        wrong: dict[str, tuple[str, str]],
-        set_aside: SetAside,
-    ) -> bytes:
+    def _strip(line: Line, wrong: dict[str, tuple[str, str]], set_aside: SetAside) -> Line | None:
+        """The line without its `wrong` fields (name -> type it brings, type it has), which are set aside."""
+        record, text, (measurement, tags, fields, timestamp) = line
         start, _ = split_head(text)
-        stamp = text.rsplit(b" ", 1)[1]
-        measurement, _ = parse_head(start)
         for field, (kind, has) in wrong.items():
             reason = (
                 f"field type conflict: {measurement}.{field} is {kind}, stored as {has} so far; "
                 f"give the tag `store: {has}`, or another name"
             )
-            set_aside(record, b"%s %s %s" % (start, _text(field, fields[field]), stamp), reason)
-        rest = [_text(field, value) for field, value in fields.items() if field not in wrong]
-        return b"%s %s %s" % (start, b",".join(rest), stamp) if rest else b""
+            set_aside(record, b"%s %s %d" % (start, _text(field, fields[field]), timestamp), reason)
+        rest = {field: value for field, value in fields.items() if field not in wrong}
+        if not rest:
+            return None
+        body = b",".join(_text(field, value) for field, value in rest.items())
+        return Line(record, b"%s %s %d" % (start, body, timestamp), Point(measurement, tags, rest, timestamp))
 
     def _save(self) -> None:
         if not self._changed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.historian.embedded import EmbeddedStore
 from edge_agent.historian.intake import Intake
 from edge_agent.historian.ledger import FieldLedger
-from edge_agent.mqtt import MqttClient
+from edge_agent.mqtt import MqttClient, MqttUnavailable, PublishRefused, Will
 from edge_agent.settings.models import Configuration, MqttSettings
 
 log = logging.getLogger(__name__)
@@ -56,20 +58,24 @@ class Historian:
         client_id = f"{configuration.agent}-historian-{instance}"
         self._confirms = configuration.confirm == "historian"
         session = SESSION if self._confirms else SESSION_UNCONFIRMED
-        self.client = MqttClient(mqtt or configuration.mqtt, client_id, keep_session=session)
+        prefix = [level for level in (configuration.enterprise, configuration.site) if level]
+        self.status_topic = "/".join([*prefix, "_agents", client_id, "status"])
+        will = Will(self.status_topic, _status("offline", reason="connection lost"))
+        self.client = MqttClient(mqtt or configuration.mqtt, client_id, will=will, keep_session=session)
         self.client.on_connect(self._connected)
         buffer = configuration.buffer
         self.journal = Journal(self.folder / "journal.db", clock, buffer, readers=(READER,), eager=False)
-        prefix = [level for level in (configuration.enterprise, configuration.site) if level]
         self.intake = Intake(self.client, self.journal, prefix, buffer.commit_interval)
         self.store: Sink | None = None
         self.delivery = Delivery(self._settings.kind)
 
     def _connected(self) -> None:
-        if self.client.protocol == "3.1.1":
+        if self.client.protocol == "3.1.1" and self.client.connections == 1:
             log.warning(
                 "the broker speaks MQTT 3.1.1 only: run one historian, several would not share the work"
             )
+        # agents hear this and send again what they published before anybody listened
+        self.client.publish(self.status_topic, _status("online"), retain=True)
         self.ready.set()
 
     async def run(self) -> None:
@@ -85,6 +91,11 @@ class Historian:
 
     async def _stop(self) -> None:
         await self.intake.stop()
+        with contextlib.suppress(MqttUnavailable, PublishRefused, TimeoutError):
+            goodbye = self.client.publish(
+                self.status_topic, _status("offline", reason="stopped"), retain=True
+            )
+            await asyncio.wait_for(goodbye, 1)
         await self.client.stop(end_session=self._confirms)
         if self.store is not None:
             await self.store.close()
@@ -107,3 +118,7 @@ class Historian:
             await self.journal.flush()
             await asyncio.sleep(0.02)
         return True
+
+
+def _status(state: str, **more: str) -> bytes:
+    return json.dumps({"state": state, "role": "historian", **more}, separators=(",", ":")).encode()

@@ -16,7 +16,6 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.mqtt.errors import (
     BAD_CREDENTIALS,
@@ -70,7 +69,9 @@ class Connection:
         self._subscribing: dict[int, asyncio.Future[None]] = {}
         self._outbox = Outbox(self._send)
         self._largest: int | None = None
-        self._farewell: int | None = None
+        self.farewell: int | None = None
+        """The reason code with which the broker ended the connection, if it said one."""
+        self._user = settings.username or "anonymous"
         self._socket: Any = None
         self._ticker: asyncio.TimerHandle | None = None
         self._client = make_client(settings, identity, version5=version5)
@@ -218,20 +219,11 @@ class Connection:
 
     def _on_disconnect(self, _c: Any, _u: Any, flags: Any, reason: ReasonCode, _p: Any) -> None:
         if flags.is_disconnect_packet_from_server:
-            self._farewell = reason.value
+            self.farewell = reason.value
             self.close(explain(reason.value, str(reason)))
             return
         self._detach()
         self._end(str(reason).lower())
-
-    @property
-    def _user(self) -> str:
-        return self._settings.username or "anonymous"
-
-    @property
-    def farewell(self) -> int | None:
-        """The reason code with which the broker ended the connection, if it said one."""
-        return self._farewell
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
         failure = None
@@ -272,10 +264,7 @@ class Connection:
     def subscribe(self, pattern: str, qos: int) -> asyncio.Future[None]:
         """Ask for messages; the future fails with MqttUnavailable where the broker refuses."""
         future: asyncio.Future[None] = self._loop.create_future()
-        if self.version5:
-            code, mid = self._client.subscribe(pattern, options=SubscribeOptions(qos=qos))
-        else:
-            code, mid = self._client.subscribe(pattern, qos)
+        code, mid = self._client.subscribe(pattern, qos)
         if mid is None or code != paho.MQTT_ERR_SUCCESS:
             future.set_exception(MqttUnavailable(paho.error_string(code)))
         else:

@@ -1,1 +1,1 @@
-"""From drivers to the journal, and to the health model: sampler -> fan-out -> (journal | features -> scoring)."""
+"""From drivers to the journal and the health model: sampler -> fan-out -> (journal | rows -> scoring)."""

@@ -1,4 +1,4 @@
-"""Report by exception: changes within a tag's deadband are not passed on, but a held value is, now and then."""
+"""Report by exception: changes within a tag's deadband are not passed on; a held value is, now and then."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ class MachineLine:
         self.name = name
         self.settings = settings
         self.place = place
-        self.driver: Driver = registry.driver(settings.driver)(name, settings, shared.clock)
+        self.driver: Driver = registry.driver(settings.driver)(
+            name, settings, shared.clock, shared.models.parent
+        )
         self.tags: tuple[Tag, ...] = tuple(tag for group in self.driver.groups for tag in group.tags)
         self._clock = shared.clock
         self._board = shared.board

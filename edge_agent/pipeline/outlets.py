@@ -1,4 +1,4 @@
-"""Where the pipeline puts what it has: the journal, and the board of latest states. Both are given from above."""
+"""Where the pipeline puts what it has: the journal, and the board of latest states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pipeline tells the agent's vitals: readings, scans, freshness, and that every stage still tries."""
+"""What the pipeline tells the agent's vitals: readings, scans, freshness, and that every stage tries."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_agent.clock import Clock
@@ -52,13 +52,16 @@ class MqttSink(Sink):
         self._roots = {machine: configuration.root(machine) for machine in configuration.machines}
         self._awaited: set[int] = set()
         self._confirmed: set[int] = set()
-        self._all_confirmed = asyncio.Event()
+        self._news = asyncio.Event()
+        self._historian_came = False
         will = Will(self.status_topic, _json({"state": "offline", "reason": "connection lost"}))
         self.client = MqttClient(mqtt or configuration.mqtt, self.agent, will=will)
         self.board = RetainedBoard(self.client)
         if self.confirm == "historian":
             for root in sorted({self.root, *self._roots.values()}):
                 self.client.subscribe(f"{root}/_agents/{self.agent}/stored", self._stored)
+            plant = "/".join(level for level in (configuration.enterprise, configuration.site) if level)
+            self.client.subscribe(f"{plant}/_agents/+/status", self._somebody_came)
 
     @property
     def name(self) -> str:
@@ -104,14 +107,17 @@ class MqttSink(Sink):
             raise SinkUnavailable(str(error), retry_after=_SOON) from error
         wanted = {record.seq for record in records}
         self._confirmed &= wanted
-        todo = [record for record in records if record.seq not in self._confirmed]
-        self._awaited = {record.seq for record in todo}
-        self._all_confirmed.clear()
+        self._awaited = wanted - self._confirmed
         lost = asyncio.ensure_future(self.client.lost())
+        refused: dict[int, str] = {}
         try:
-            refused = await self._publish(todo, backlog=backlog)
-            if self.confirm == "historian":
-                await self._wait_for_confirmations(refused, lost)
+            while True:
+                self._historian_came = False
+                todo = [record for record in records if record.seq in self._awaited]
+                refused |= await self._publish(todo, backlog=backlog)
+                self._awaited.difference_update(refused)
+                if self.confirm == "broker" or await self._confirmations(lost):
+                    break
         finally:
             lost.cancel()
         self._confirmed.clear()
@@ -144,24 +150,35 @@ class MqttSink(Sink):
         topic = self.topic(record.machine, "readings")
         return self.client.publish(topic, first + b"\n" + record.lines, properties=properties)
 
-    async def _wait_for_confirmations(self, refused: Iterable[int], lost: asyncio.Future[str]) -> None:
-        self._awaited.difference_update(refused)
-        self._check()
-        confirmed = asyncio.ensure_future(self._all_confirmed.wait())
-        either: list[asyncio.Future[Any]] = [confirmed, lost]
-        try:
-            await asyncio.wait(either, timeout=self._confirm_timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            confirmed.cancel()
-        if not self._awaited:
-            return
-        if lost.done():
-            raise SinkUnavailable(f"{lost.result()}; sending again", retry_after=_SOON)
-        raise SinkUnavailable(
-            f"the historian did not confirm {len(self._awaited)} records within "
-            f"{self._confirm_timeout:g} s: is it running, and on the same broker?",
-            retry_after=0.0,
-        )
+    async def _confirmations(self, lost: asyncio.Future[str]) -> bool:
+        """Wait until everything is confirmed: True; False where a historian came and wants it again."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._confirm_timeout
+        while self._awaited and not self._historian_came:
+            self._news.clear()
+            news = asyncio.ensure_future(self._news.wait())
+            either: list[asyncio.Future[Any]] = [news, lost]
+            try:
+                await asyncio.wait(either, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
+            if not self._awaited:
+                break
+            if lost.done():
+                raise SinkUnavailable(f"{lost.result()}; sending again", retry_after=_SOON)
+            if loop.time() >= end:
+                raise SinkUnavailable(
+                    f"the historian did not confirm {len(self._awaited)} records within "
+                    f"{self._confirm_timeout:g} s: is it running, and on the same broker?",
+                    retry_after=0.0,
+                )
+        return not self._awaited
+
+    def _somebody_came(self, message: Message) -> None:
+        """A historian has just subscribed: what was published before that it has never seen."""
+        if not message.retain and b'"role":"historian"' in message.payload and b'"online"' in message.payload:
+            self._historian_came = True
+            self._news.set()
 
     def _stored(self, message: Message) -> None:
         """The historian's word on what it has on its medium: `{"seqs": [...]}`."""
@@ -172,11 +189,7 @@ class MqttSink(Sink):
             return
         self._confirmed |= seqs & self._awaited
         self._awaited -= seqs
-        self._check()
-
-    def _check(self) -> None:
-        if not self._awaited:
-            self._all_confirmed.set()
+        self._news.set()
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -20,8 +20,8 @@ class Movers:
 
     def follow(self, time: int, ratios: Floats) -> None:
         """Take one row: (tags,) |z| over each tag's own limit, NaN where it is not known."""
-        size = np.nan_to_num(ratios)
-        out = (size > 1.0) | ((self.since > 0) & (size > _BACK))
+        # A comparison with NaN is false, as it should be.
+        out = (ratios > 1.0) | ((self.since > 0) & (ratios > _BACK))
         self.rows = np.where(out, self.rows + 1, 0)
         self.since = np.where(out, np.where(self.since > 0, self.since, time), 0)
 

@@ -127,6 +127,8 @@ class SensorCheck:
 
     def faults(self) -> dict[int, str]:
         """Column -> what is wrong with its sensor."""
+        if not (self.named.any() or self.out.any() or (self.spikes > _SPIKES).any()):
+            return {}
         found = {int(tag): "spiking" for tag in np.flatnonzero(self.spikes > _SPIKES)}
         found |= {int(tag): "out of range" for tag in np.flatnonzero(self.out >= _OUT_ROWS)}
         return found | {int(tag): "stuck" for tag in np.flatnonzero(self.named)}

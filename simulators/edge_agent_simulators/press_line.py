@@ -65,7 +65,7 @@ class PressLine(Machine):
         Signal("running", kind=Kind.STATE, label="Motor running", type="bool"),
         Signal("cycling", kind=Kind.STATE, label="In automatic cycle", type="bool"),
         Signal("tripped", kind=Kind.STATE, label="Tripped", type="bool"),
-        Signal("product", kind=Kind.CONFIG, label="Product", type="string"),
+        Signal("product_name", kind=Kind.CONFIG, label="Product", type="string"),
         Signal("parts", "pcs", kind=Kind.COUNTER, label="Parts made", type="uint32"),
         Signal("energy", "kWh", kind=Kind.COUNTER, label="Energy", type="float64"),
         Signal("running_hours", "h", kind=Kind.COUNTER, label="Running hours", type="float64"),

@@ -52,7 +52,7 @@ async def running(journal: Journal, sink: Sink) -> AsyncIterator[Delivery]:
 
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # the condition is anything
+        while not condition():  # the condition is anything
             await asyncio.sleep(0.01)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from edge_agent.clock import SECOND, iso, parse_iso
@@ -64,12 +65,16 @@ def test_truth_is_read_while_it_is_written(tmp_path: Path) -> None:
     """A half-written last line waits; a breakdown is found with the onset of its own fault."""
     path = tmp_path / "truth.jsonl"
     assert read_events(path) == []
-    path.write_text(
-        '{"t": "2026-03-11T00:00:00Z", "machine": "pump-1", "fault": "bearing_wear", "event": "onset", "tags": ["a"]}\n'
-        '{"t": "2026-03-12T00:00:00Z", "machine": "press-2", "fault": "sensor_stuck", "event": "onset", "tags": ["b"]}\n'
-        '{"t": "2026-03-21T00:00:00Z", "machine": "pump-1", "fault": "bearing_wear", "event": "breakdown", "tags": ["a"]}\n'
-        '{"t": "2026-'
-    )
+    events = [
+        ("2026-03-11", "pump-1", "bearing_wear", "onset", "a"),
+        ("2026-03-12", "press-2", "sensor_stuck", "onset", "b"),
+        ("2026-03-21", "pump-1", "bearing_wear", "breakdown", "a"),
+    ]
+    lines = [
+        json.dumps({"t": f"{day}T00:00:00Z", "machine": m, "fault": f, "event": e, "tags": [tag]})
+        for day, m, f, e, tag in events
+    ]
+    path.write_text("\n".join([*lines, '{"t": "2026-']))
     failure = first_failure(read_events(path))
     assert failure == Failure(
         "pump-1", "bearing_wear", parse_iso("2026-03-11T00:00:00Z"), parse_iso("2026-03-21T00:00:00Z"), ("a",)

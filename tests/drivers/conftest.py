@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,9 +79,11 @@ async def opcua() -> AsyncIterator[OpcuaFactory]:
     """Makes drivers for a URL, and closes them."""
     made: list[OpcuaDriver] = []
 
-    def make(url: str, tags: dict[str, Any], clock: Clock | None = None, **keys: Any) -> OpcuaDriver:
+    def make(
+        url: str, tags: dict[str, Any], clock: Clock | None = None, state: Path | None = None, **keys: Any
+    ) -> OpcuaDriver:
         raw = {"driver": "opcua", "url": url, "tags": tags, "every": "100ms", "timeout": "2s", **keys}
-        driver = OpcuaDriver("press-2", OpcuaMachine.model_validate(raw), clock or Clock())
+        driver = OpcuaDriver("press-2", OpcuaMachine.model_validate(raw), clock or Clock(), state)
         made.append(driver)
         return driver
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -29,7 +30,12 @@ class OpcuaFactory(Protocol):
     """Makes an OPC UA driver for a URL."""
 
     def __call__(
-        self, url: str, tags: dict[str, Any], clock: Clock | None = None, **keys: Any
+        self,
+        url: str,
+        tags: dict[str, Any],
+        clock: Clock | None = None,
+        state: Path | None = None,
+        **keys: Any,
     ) -> OpcuaDriver: ...
 
 

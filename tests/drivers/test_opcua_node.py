@@ -84,15 +84,14 @@ async def test_a_wrong_password_is_refused_with_advice(
         await driver.connect()
 
 
-async def test_our_certificate_is_kept_where_there_is_a_state_directory(
-    node_opcua: NodeOpcuaServer, opcua: OpcuaFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_our_certificate_is_kept_where_there_is_a_state_folder(
+    node_opcua: NodeOpcuaServer, opcua: OpcuaFactory, tmp_path: Path
 ) -> None:
     """It is made once, names our application URI, and its key is for our eyes only."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     files = tmp_path / "opcua" / "press-2.der", tmp_path / "opcua" / "press-2.pem"
     content: list[list[bytes]] = []
     for _ in range(2):
-        driver = opcua(node_opcua.url, TAGS, security=SECURE)
+        driver = opcua(node_opcua.url, TAGS, state=tmp_path, security=SECURE)
         await driver.connect()
         await driver.close()
         content.append([file.read_bytes() for file in files])
@@ -104,13 +103,11 @@ async def test_our_certificate_is_kept_where_there_is_a_state_directory(
 
 
 async def test_a_configured_certificate_is_used(
-    node_opcua: NodeOpcuaServer, opcua: OpcuaFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node_opcua: NodeOpcuaServer, opcua: OpcuaFactory, tmp_path: Path
 ) -> None:
     """A certificate of the plant's own brings its application URI; a missing one is refused by its name."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    first = opcua(node_opcua.url, TAGS, security=SECURE)
+    first = opcua(node_opcua.url, TAGS, state=tmp_path, security=SECURE)
     await first.connect()
-    monkeypatch.delenv("STATE_DIRECTORY")
     own = {
         "certificate": str(tmp_path / "opcua" / "press-2.der"),
         "private_key": str(tmp_path / "opcua" / "press-2.pem"),
@@ -123,11 +120,10 @@ async def test_a_configured_certificate_is_used(
         await gone.connect()
 
 
-async def test_without_a_state_directory_nothing_is_left_behind(
+async def test_without_a_state_folder_nothing_is_left_behind(
     node_opcua: NodeOpcuaServer, opcua: OpcuaFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The certificate made for one run goes with the driver."""
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     driver = opcua(node_opcua.url, TAGS, security=SECURE)
     await driver.connect()

@@ -29,9 +29,9 @@ def _modbus_values(log: list[dict[str, Any]], tag: Mapping[str, Any]) -> Iterato
         if read.get("function") != _FUNCTIONS[table]:
             continue
         if "bits" in read:
-            at = wanted - read["address"]
-            if 0 <= at < len(read["bits"]):
-                yield float(read["bits"][at])
+            at = wanted - read["address"]  # packed as on the wire: eight to a byte, the lowest first
+            if 0 <= at < 8 * len(read["bits"]):
+                yield float(read["bits"][at // 8] >> at % 8 & 1)
             continue
         words = read["words"][max(0, wanted - read["address"]) :] if wanted >= read["address"] else []
         if len(words) >= _width(tag):

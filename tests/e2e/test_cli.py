@@ -42,9 +42,10 @@ def write(folder: Path, text: str) -> Path:
 def test_help_is_there_at_once() -> None:
     """`--help` within 0.3 s (the best of five: the machine may be busy), each command with an example."""
     times = []
+    shown = edge_agent("--help")
     for _ in range(5):
         started = time.monotonic()
-        shown = edge_agent("--help")
+        edge_agent("--help")
         times.append(time.monotonic() - started)
     assert min(times) <= 0.3, times
     for command in ("demo", "run", "historian", "check", "read", "simulate"):

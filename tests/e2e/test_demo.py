@@ -47,7 +47,9 @@ def check_story(code: int, document: dict[str, Any], folder: Path) -> None:
     assert document["lead_time_s"] > 86_400, "at least a day of warning"
     assert warnings[0]["contributions"][0]["tag"] in truth_tags(folder, "pump-1")
     assert warnings[0]["action"]
-    assert not [alert for alert in document["alerts"] if alert["machine"] == "press-2"], "a hot day is no alert"
+    assert not [alert for alert in document["alerts"] if alert["machine"] == "press-2"], (
+        "a hot day is no alert"
+    )
     stuck = [fault["message"] for fault in document["sensor_faults"] if fault["machine"] == "press-2"]
     assert any("case_drain_flow" in message for message in stuck), "the stuck sensor is called a sensor"
 

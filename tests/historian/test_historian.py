@@ -188,6 +188,34 @@ async def test_two_historians_share_and_one_is_killed(broker: Mosquitto, tmp_pat
     assert stored == {key: value for machine in machines for key, value in machine.emitted.items()}
 
 
+@pytest.mark.parametrize("embedded", [False, True])
+async def test_a_historian_that_comes_late_gets_everything_at_once(
+    broker: Mosquitto, tmp_path: Path, embedded: bool
+) -> None:
+    """What was published before it subscribed comes again when it does, not after the timeout of 30 s."""
+    plant = configuration(tmp_path, broker.url)
+    machine = Machine(plant, "pump-1")
+    demo = EmbeddedBroker()
+    await demo.start()
+    mqtt = demo.settings(MqttSettings()) if embedded else plant.mqtt
+    stored: Stored = {}
+    try:
+        async with Agent(tmp_path, plant, mqtt=mqtt).running() as agent:
+            for _ in range(3):
+                await load(agent, [machine], 20)
+                await agent.sink.client.wait_connected(5)
+                await asyncio.sleep(0.3)
+                start = time.monotonic()
+                async with historian(plant, tmp_path, mqtt=mqtt) as one:
+                    await settled(agent, one)
+                    stored = in_history(one)
+                assert time.monotonic() - start < 5
+            assert agent.delivery.failures == 0
+    finally:
+        await demo.stop()
+    assert stored == machine.emitted
+
+
 async def test_machines_with_their_own_area_and_line(broker: Mosquitto, tmp_path: Path) -> None:
     """Topics of every depth are received, and confirmed where the agent listens."""
     plant = configuration(tmp_path, broker.url, area="machining", line="line-1")
@@ -251,7 +279,7 @@ async def test_hostile_messages_are_dropped_whole_and_counted(
     topic = "fjord-parts/ulsteinvik/pump-1/readings"
     confirmed: list[Message] = []
     client = MqttClient(broker.settings(), "attacker")
-    client.subscribe("fjord-parts/ulsteinvik/_agents/#", confirmed.append)
+    client.subscribe("fjord-parts/ulsteinvik/_agents/+/stored", confirmed.append)
     async with historian(plant, tmp_path) as one, client:
         await client.wait_connected(5)
         await client.publish(topic, payload)

@@ -32,16 +32,15 @@ MACHINES: dict[str, dict[str, Any]] = {
     },
     "press-2": {
         "tags": [
-            "oil_temperature", "system_pressure", "pump_flow", "ram_position", "motor_power", "filter_dp",
-            "case_drain_flow", "tank_level", "cycle_time", "approach_time", "press_time", "peak_pressure",
-            "hold_decay", "cycle_power",
+            "oil_temperature", "filter_dp", "case_drain_flow", "tank_level", "cycle_time", "approach_time",
+            "press_time", "peak_pressure", "hold_decay", "cycle_power",
         ],
-        "context": ["ambient_temperature", "pressure_setpoint", "cycling"],
-        "running_when": "running",
+        "context": ["ambient_temperature", "pressure_setpoint"],
+        "running_when": "cycling",
         "learn": "3d",
     },
 }  # fmt: skip
-"""The `health:` settings that were tested; `running` is what `running_when` asks."""
+"""The `health:` settings that were tested; `running_when` is the name of a state tag here."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,9 @@ def play(seed: int, step: float = STEP) -> Outcome:
         health = HealthSettings.model_validate(asked)
         names = [*asked["tags"], *asked["context"]]
         table = [[_number(machines[name][tag]) for tag in names] for _, machines in told]
-        running = np.array([bool(machines[name]["running"]) for _, machines in told], dtype=np.int8)
+        running = np.array(
+            [bool(machines[name][asked["running_when"]]) for _, machines in told], dtype=np.int8
+        )
         columns = [Column(tag, context=tag in asked["context"]) for tag in names]
         scores[name] = EnsembleDetector(columns, health).update(times, np.array(table), running)
     return Outcome(int(times[0]), scores)

@@ -1,4 +1,4 @@
-"""Where the third-party servers of the tests are: in .tools/ (tests/install-servers.sh), else on this machine.
+"""Where the third-party servers of the tests are: in .tools/ (tests/install-servers.sh), else installed.
 
 In CI a missing server is a failure; elsewhere the test that needs it is skipped and says what to run.
 """

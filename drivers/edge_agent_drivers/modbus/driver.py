@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
@@ -22,10 +24,12 @@ class ModbusDriver(Driver):
     itself after silence (so that a late reply meets nobody) or found it closed after an idle time.
     """
 
-    def __init__(self, machine: str, settings: MachineSettings, clock: Clock) -> None:
+    def __init__(
+        self, machine: str, settings: MachineSettings, clock: Clock, state: Path | None = None
+    ) -> None:
         if not isinstance(settings, ModbusMachine):
             raise ConfigError([f"machine {machine}: these are not the settings of a modbus machine"])
-        super().__init__(machine, settings, clock)
+        super().__init__(machine, settings, clock, state)
         self._machine = machine
         self._stamp = Stamp(clock)
         self._plans = plan_groups(settings)

@@ -1,12 +1,11 @@
 """Our own application instance certificate, made once per machine where none is configured.
 
-With a state directory (systemd's STATE_DIRECTORY) it is kept, because servers trust a certificate and not a
+With a state folder it is kept, because servers trust a certificate and not a
 name; without one it lives in a folder that is removed when the driver closes.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -39,16 +38,17 @@ class Identity:
             self.temporary.cleanup()
 
 
-def identity(machine: str, certificate: Path | None, private_key: Path | None) -> Identity:
-    """The configured certificate, or our own. Blocking (key generation): call it from a thread.
+def identity(
+    machine: str, certificate: Path | None, private_key: Path | None, state: Path | None
+) -> Identity:
+    """The configured certificate, or our own, kept in `state`. Blocking (key generation): call it from a thread.
 
     OSError or ValueError where a configured file cannot be read.
     """
     if certificate is not None and private_key is not None:
         return Identity(certificate, private_key, _uri_of(certificate))
-    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    temporary = None if state else tempfile.TemporaryDirectory(prefix="edge-agent-opcua-")
-    folder = Path(state) / "opcua" if temporary is None else Path(temporary.name)
+    temporary = None if state is not None else tempfile.TemporaryDirectory(prefix="edge-agent-opcua-")
+    folder = state / "opcua" if state is not None else Path(temporary.name if temporary else "")
     made = Identity(folder / f"{machine}.der", folder / f"{machine}.pem", _our_uri(), temporary)
     if not (made.certificate.exists() and made.private_key.exists()):
         _make(made)

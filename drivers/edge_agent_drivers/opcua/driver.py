@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from edge_agent.clock import Clock, Stamp
@@ -37,11 +38,14 @@ class OpcuaDriver(Driver):
     `connect` always builds a new session and subscribes every item again; nothing reconnects by itself.
     """
 
-    def __init__(self, machine: str, settings: MachineSettings, clock: Clock) -> None:
+    def __init__(
+        self, machine: str, settings: MachineSettings, clock: Clock, state: Path | None = None
+    ) -> None:
         if not isinstance(settings, OpcuaMachine):
             raise ConfigError([f"machine {machine}: these are not the settings of an opcua machine"])
-        super().__init__(machine, settings, clock)
+        super().__init__(machine, settings, clock, state)
         self._machine, self._settings, self._clock = machine, settings, clock
+        self._state = state
         self._stamp = Stamp(clock)
         self._timing = Timing(clock, settings.timestamp, settings.max_skew)
         self._groups, self._items = _plan(settings)
@@ -63,7 +67,7 @@ class OpcuaDriver(Driver):
         """Open a session and subscribe. DeviceUnreachable or DeviceRefused where that fails."""
         await self.close()
         settings = self._settings
-        session = Session(self._machine, settings.url, settings.security, settings.timeout)
+        session = Session(self._machine, settings.url, settings.security, settings.timeout, self._state)
         await session.open()
         self._session = session
         self._timing.set_server_time(session.server_time)
@@ -230,5 +234,8 @@ def _plan(settings: OpcuaMachine) -> tuple[tuple[ReadGroup, ...], dict[float, li
     for name, tag in settings.tags.items():
         group = items.setdefault(settings.rate_of(tag), [])
         group.append(Item(tag.runtime(name), tag.node, len(group)))
-    groups = tuple(ReadGroup(tuple(item.tag for item in group), every) for every, group in items.items())
+    by_exception = settings.mode == "subscribe"
+    groups = tuple(
+        ReadGroup(tuple(item.tag for item in group), every, by_exception) for every, group in items.items()
+    )
     return groups, items

@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from asyncua import ua
@@ -66,7 +67,10 @@ _REFUSALS = {
 class Session:
     """One session with one server, from `open` to `close`; afterwards a new one is made."""
 
-    def __init__(self, machine: str, url: str, security: SecuritySettings, timeout: float) -> None:
+    def __init__(
+        self, machine: str, url: str, security: SecuritySettings, timeout: float, state: Path | None
+    ) -> None:
+        self._state = state
         self._machine, self._url, self._security, self._timeout = machine, url, security, timeout
         self._client = Client(url, timeout=timeout)
         self._client.name = self._client.description = "edge-agent"
@@ -111,7 +115,9 @@ class Session:
         )
 
     async def _secure(self, security: SecuritySettings) -> None:
-        own = await asyncio.to_thread(identity, self._machine, security.certificate, security.private_key)
+        own = await asyncio.to_thread(
+            identity, self._machine, security.certificate, security.private_key, self._state
+        )
         self._identity = own
         self._client.application_uri = own.uri
         await self._client.set_security(
