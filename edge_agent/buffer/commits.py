@@ -236,7 +236,8 @@ class GroupCommit:
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than the agent runs."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _reopen(self) -> None:
         try:

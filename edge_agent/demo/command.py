@@ -104,7 +104,8 @@ async def _stop_in_time(agent: Agent, stop: asyncio.Event) -> None:
     await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     try:
-        await asyncio.wait_for(running, 2 * DRAIN + 5)
+        async with asyncio.timeout(2 * DRAIN + 5):
+            await running
     except TimeoutError as error:
         raise EdgeAgentError("the agent did not stop when it was told to") from error
 

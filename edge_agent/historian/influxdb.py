@@ -74,7 +74,8 @@ class InfluxStore(Sink):
         work = loop.run_in_executor(self._thread, self._store, records, aside)
         try:
             # a server that trickles its answer is within urllib3's timeout for ever
-            await asyncio.wait_for(asyncio.shield(work), self._timeout * 2 + 1)
+            async with asyncio.timeout(self._timeout * 2 + 1):
+                await asyncio.shield(work)
         except TimeoutError as error:
             self._stuck = work
             work.add_done_callback(lambda done: done.exception())

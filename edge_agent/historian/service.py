@@ -95,7 +95,8 @@ class Historian:
             goodbye = self.client.publish(
                 self.status_topic, _status("offline", reason="stopped"), retain=True
             )
-            await asyncio.wait_for(goodbye, 1)
+            async with asyncio.timeout(1):
+                await goodbye
         await self.client.stop(end_session=self._confirms)
         if self.store is not None:
             await self.store.close()

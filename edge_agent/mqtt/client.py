@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BACKOFF_FIRST, BACKOFF_LAST = 1.0, 60.0
+BACKOFF_FIRST, BACKOFF_LAST = 1.0, 15.0
 """Seconds between attempts to connect; each wait is drawn between half and all of it."""
 STABLE = 10.0
 """A connection that lasted this long starts the waits from the beginning."""
@@ -120,7 +120,8 @@ class MqttClient:
     async def wait_connected(self, timeout: float) -> None:
         """Return when there is a connection. MqttUnavailable, with the reason, where that takes longer."""
         try:
-            await asyncio.wait_for(self.connected.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self.connected.wait()
         except TimeoutError as error:
             raise MqttUnavailable(self.error or "not connected") from error
 
@@ -224,7 +225,8 @@ class MqttClient:
     async def _ask(self, connection: Connection, subscription: _Subscription) -> None:
         pattern = subscription.filter(version5=connection.version5)
         try:
-            await asyncio.wait_for(connection.subscribe(pattern, subscription.qos), self._keepalive)
+            async with asyncio.timeout(self._keepalive):
+                await connection.subscribe(pattern, subscription.qos)
         except TimeoutError as error:
             raise MqttUnavailable(f"no answer to the subscription of {pattern}") from error
         except MqttUnavailable as error:

@@ -102,7 +102,8 @@ class Connection:
             raise MqttUnavailable(f"{where} does not answer: {error.strerror or error}") from error
         self._attach()
         try:
-            await asyncio.wait_for(asyncio.shield(self._accepted), CONNECT_TIMEOUT)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await asyncio.shield(self._accepted)
         except TimeoutError as error:
             raise MqttUnavailable(f"{where} took the connection but did not answer in time") from error
         finally:

@@ -101,6 +101,7 @@ class Sampler:
                     self.state.connected = False
                     self._refuse_asked()
                     await self._driver.close()
+                _insist_on_cancellation()
                 await self._back_off()
         finally:
             self._emit_all_bad(self._driver.groups, Reason.NOT_CONNECTED)
@@ -215,6 +216,17 @@ class Sampler:
         self._retry = min(self._retry * 2, LONGEST_RETRY)
         self.state.next_try_at = asyncio.get_running_loop().time() + delay
         await asyncio.sleep(delay)
+
+
+def _insist_on_cancellation() -> None:
+    """Raise the CancelledError that a library may have swallowed.
+
+    asyncio.wait_for of Python 3.11, which pymodbus uses to connect, loses a cancellation that comes in the same
+    turn of the loop as its result; the agent would then wait for this sampler for ever at its end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _settle(answer: asyncio.Future[list[SampleBatch]], outcome: list[SampleBatch] | Exception) -> None:

@@ -64,7 +64,8 @@ class RetainedBoard:
     async def flush(self, timeout: float) -> bool:
         """Wait until the broker has everything; False where that takes longer than `timeout` seconds."""
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True

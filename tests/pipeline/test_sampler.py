@@ -132,3 +132,17 @@ async def test_stopping_says_not_connected() -> None:
     async with sampling(driver) as (_, batches):
         await until(lambda: len(driver.scans) >= 1)
     assert batches[-1].status(0).reason is Reason.NOT_CONNECTED
+
+
+async def test_a_swallowed_cancellation_still_ends_the_sampler() -> None:
+    """A library that turns a cancellation into a failed connect (wait_for of 3.11) does not keep us alive."""
+
+    class Swallowing(Scripted):
+        async def connect(self) -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise DeviceUnreachable("connection refused") from None
+
+    async with asyncio.timeout(5), sampling(Swallowing(0.02)):
+        await asyncio.sleep(0.05)

@@ -41,7 +41,7 @@ class Identity:
 def identity(
     machine: str, certificate: Path | None, private_key: Path | None, state: Path | None
 ) -> Identity:
-    """The configured certificate, or our own, kept in `state`. Blocking (key generation): call it from a thread.
+    """The configured certificate, or our own, kept in `state`. Blocking (key generation): for a thread.
 
     OSError or ValueError where a configured file cannot be read.
     """

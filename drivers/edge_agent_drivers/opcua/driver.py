@@ -164,7 +164,8 @@ class OpcuaDriver(Driver):
             session.check()
         if not self._all_heard.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_heard.wait(), self._settings.timeout)
+                async with asyncio.timeout(self._settings.timeout):
+                    await self._all_heard.wait()
             # Only the first read waits; a node that has nothing to say must not slow the others down.
             self._all_heard.set()
         await self._retest(session)
