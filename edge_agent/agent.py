@@ -129,11 +129,14 @@ class Agent:
         stack.push_async_callback(sink.close)
         delivery = Delivery(sink.name)
         self._pipeline_vitals.watch_delivery(delivery, self.journal, SINK_SILENCE)
-        await stack.enter_async_context(
-            _background(
-                group, forward(self.journal, self.journal.reader("mqtt"), sink, delivery), "forward:mqtt"
-            )
+        delivering = forward(
+            self.journal,
+            self.journal.reader("mqtt"),
+            sink,
+            delivery,
+            on_delivered=self._pipeline_vitals.delivered,
         )
+        await stack.enter_async_context(_background(group, delivering, "forward:mqtt"))
         return sink
 
     async def _start_historian(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
@@ -167,6 +170,9 @@ class Agent:
         stored = await asyncio.to_thread(store.load)
         stack.push_async_callback(self._empty_journal)
         for name, settings in self.configuration.machines.items():
+            if not settings.tags:
+                log.warning("%s has no tags: it is not read", name)
+                continue
             line = self.lines[name] = self._line(name, settings, shared)
             line.restore([alert for alert in stored if alert.machine == name])
             board.retain(f"{line.place.topic}/meta", line.meta(self._hash(settings)))

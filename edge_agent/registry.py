@@ -7,10 +7,8 @@ like ours.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from typing import Any, cast
 
 from edge_agent.contracts.plugs import Detector, Driver
@@ -52,12 +50,21 @@ def load(reference: str) -> Any:
         raise
 
 
+def _entry_points(group: str) -> dict[str, str]:
+    # Imported when needed: it brings zipfile, csv and email, and most agents use built-in drivers only.
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
 def _lookup(table: Mapping[str, Any], group: str, what: str, kind: str) -> Any:
     if kind in table:
         return table[kind]
-    points = {point.name: point.value for point in entry_points(group=group)}
+    points = _entry_points(group)
     if kind in points:
         return points[kind]
+    import difflib
+
     known = sorted({*table, *points})
     close = difflib.get_close_matches(kind, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
@@ -66,7 +73,7 @@ def _lookup(table: Mapping[str, Any], group: str, what: str, kind: str) -> Any:
 
 def driver_names() -> list[str]:
     """Every driver that can be named in YAML."""
-    return sorted({*DRIVERS, *(point.name for point in entry_points(group="edge_agent.drivers"))})
+    return sorted({*DRIVERS, *_entry_points("edge_agent.drivers")})
 
 
 def driver_settings(kind: str) -> type[MachineSettings]:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_agent.buffer.journal import Journal
@@ -17,7 +17,7 @@ from edge_agent.types import Record
 
 log = logging.getLogger(__name__)
 
-BACKOFF_FIRST, BACKOFF_LAST = 1.0, 60.0
+BACKOFF_FIRST, BACKOFF_LAST = 1.0, 15.0
 """Seconds between tries while a sink is away; each wait is drawn between half and all of it."""
 
 
@@ -48,10 +48,14 @@ async def forward(
     sink: Sink,
     delivery: Delivery | None = None,
     *,
+    on_delivered: Callable[[Sequence[Record]], None] = lambda _records: None,
     max_bytes: int = 1024 * 1024,
     max_records: int = 256,
 ) -> None:
-    """Deliver what `reader` gives to `sink` until cancelled, and acknowledge it; the sink is not closed."""
+    """Deliver what `reader` gives to `sink` until cancelled, and acknowledge it; the sink is not closed.
+
+    `on_delivered` hears of records once the sink has them; it must not raise.
+    """
     delivery = delivery or Delivery(sink.name)
     loop = asyncio.get_running_loop()
     # what is there before the first delivery was committed before the sink could have been connected
@@ -64,7 +68,9 @@ async def forward(
         delivery.last_try = loop.time()
         try:
             for backlog, group in itertools.groupby(records, lambda record: _is_backlog(record, delivery)):
-                await _deliver(journal, reader, sink, list(group), delivery, backlog=backlog)
+                delivered = list(group)
+                await _deliver(journal, reader, sink, delivered, delivery, backlog=backlog)
+                on_delivered(delivered)
         except SinkUnavailable as away:
             await _wait(away, delivery, loop)
             reader.rewind()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,9 @@ import typer
 
 from edge_agent import __version__
 from edge_agent.errors import ConfigError, EdgeAgentError, TemporaryError
+
+# Pydantic would read the metadata of every installed package in search of plugins, at each start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 EXIT_FINDINGS = 1
 EXIT_TEMPORARY = 75

@@ -9,8 +9,12 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from edge_agent.cli import slim
 from edge_agent.settings.load import require
 from edge_agent.settings.models import Configuration
+
+SETTLED = 10.0
+"""Seconds after which what only starting needed is given back."""
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -33,6 +37,7 @@ def historian(config: Path) -> int:
 
 def _prepare(config: Path) -> Configuration:
     _set_up_logging()
+    slim.before_threads()
     # numpy's BLAS would take a thread per core, and 30 MB, for matrices of ten columns.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return require(config)
@@ -44,6 +49,7 @@ def _until_stopped(main: Main) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.call_later(SETTLED, slim.after_start)
         await main(stop)
 
     asyncio.run(body())

@@ -221,8 +221,8 @@ class Sampler:
 def _insist_on_cancellation() -> None:
     """Raise the CancelledError that a library may have swallowed.
 
-    asyncio.wait_for of Python 3.11, which pymodbus uses to connect, loses a cancellation that comes in the same
-    turn of the loop as its result; the agent would then wait for this sampler for ever at its end.
+    asyncio.wait_for of Python 3.11, which libraries use to connect, loses a cancellation that comes in the
+    same turn of the loop as its result; the agent would then wait for this sampler for ever at its end.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

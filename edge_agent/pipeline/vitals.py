@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge_agent.buffer import Delivery, Journal
 from edge_agent.clock import Clock
 from edge_agent.pipeline.machine import MachineLine
 from edge_agent.pipeline.observer import Observer
 from edge_agent.pipeline.sampler import LONGEST_RETRY
-from edge_agent.types import Quality, SampleBatch
+from edge_agent.types import Quality, Record, SampleBatch
 from edge_agent.vitals import MachineVitals, Progress, ScanVitals, Vitals
 
 GRACE = 30.0
@@ -67,6 +67,12 @@ class PipelineVitals(Observer):
         """Note how far the machine's data has come."""
         if (found := self._machines.get(batch.machine)) is not None:
             found[0].committed = max(found[0].committed, batch.timestamp)
+
+    def delivered(self, records: Sequence[Record]) -> None:
+        """Note how far each machine's data is where it was going; a record is as new as its commit."""
+        for record in records:
+            if (found := self._machines.get(record.machine)) is not None:
+                found[0].acknowledged = max(found[0].acknowledged, record.created)
 
     def scan(self, machine: str, seconds: float) -> None:
         """Count a scan."""

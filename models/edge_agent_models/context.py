@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_agent_models.arrays import Arrays, Bools, Floats, Ints, fields_of, taken
+from edge_agent_models.arrays import Arrays, Bools, Floats, Ints, fields_of, median, taken
 from edge_agent_models.lags import LAGS, lagged
 from edge_agent_models.missing import mean_there, rms_there, spread_there
 
@@ -188,7 +188,7 @@ def _fit_tags(z: Floats, values: Floats) -> tuple[Floats, Floats, float]:
         strength = _STRENGTHS[best[tag]]
         coef[:, tag] = _ridge(z[rows_of], filled[rows_of, tag : tag + 1], strength)[:, 0]
         residuals[:, tag] = np.where(rows_of, held_out[best[tag], :, tag], np.nan)
-    return coef, residuals, float(np.median([_STRENGTHS[b] for b in best[useful]] or [1.0]))
+    return coef, residuals, float(median(np.array([_STRENGTHS[b] for b in best[useful]] or [1.0])))
 
 
 def _out_of_fold(z: Floats, values: Floats, weight: Bools, folds: Ints, strength: float) -> Floats:

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from edge_agent_models.arrays import Arrays, fields_of, restore
+from edge_agent_models.arrays import Arrays, fields_of, median, restore
 
 GAP = 5.0
 """A step longer than this many row periods is a gap: what lay before it no longer describes now."""
@@ -60,7 +60,7 @@ class Rhythm:
             self.steps[self.count % _RECENT] = seconds
             self.count += 1
             if self.count <= _RECENT or self.count % 8 == 0:
-                self.period = float(np.nanmedian(self.steps))
+                self.period = float(median(self.steps[~np.isnan(self.steps)]))
         return seconds
 
     def gap(self, seconds: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_agent_models.arrays import Arrays, Floats, Ints, fields_of, restore
+from edge_agent_models.arrays import Arrays, Floats, Ints, fields_of, median, restore
 
 _FIELDS = ("rows", "position", "filled")
 
@@ -101,8 +101,7 @@ def window_medians(scores: Floats, ends: Ints, length: int) -> Floats:
     if not len(ends):
         return np.zeros(0)
     views = np.lib.stride_tricks.sliding_window_view(scores, length)
-    medians: Floats = np.median(views[ends - length + 1], axis=-1)
-    return medians
+    return median(views[ends - length + 1])
 
 
 def window_minima(scores: Floats, ends: Ints, length: int) -> Floats:

@@ -50,11 +50,18 @@ class Simulators:
         process.stdin.flush()
         return cls(process, ready)
 
+    def kill(self) -> None:
+        """End it at once, whatever state it is in."""
+        self.process.kill()
+        self.process.communicate()
+
     def stop(self) -> None:
         """End it; its logs are complete afterwards."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(20) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 class AgentProcess:

@@ -58,8 +58,7 @@ class Plant:
     def stop(self) -> None:
         """End what still runs."""
         self.agent.stop()
-        self.simulators.process.kill()
-        self.simulators.process.wait()
+        self.simulators.kill()
         self.influx.stop(signal.SIGKILL)
         self.broker.stop(signal.SIGKILL)
 
