@@ -8,7 +8,18 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 
+IN_THE_LOOP = [
+    "edge_agent.pipeline",
+    "edge_agent.buffer",
+    "edge_agent.mqtt",
+    "edge_agent.sinks",
+    "edge_agent.historian.intake",
+    "edge_agent.historian.service",
+    "edge_agent_drivers",
+]
+
+
 @pytest.fixture(autouse=True)
 def _nothing_blocks() -> Iterator[BlockBuster]:
-    with blockbuster_ctx(["edge_agent.pipeline"]) as watch:
+    with blockbuster_ctx(IN_THE_LOOP) as watch:
         yield watch

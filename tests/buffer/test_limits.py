@@ -13,11 +13,13 @@ import pytest
 
 from edge_agent.buffer import Journal, commits
 from edge_agent.buffer import journal as journal_module
-from edge_agent.clock import SECOND
+from edge_agent.clock import SECOND, Clock
 from edge_agent.errors import StoreError
+from edge_agent.settings.models import BufferSettings
 from edge_agent.types import Priority
 from tests.buffer.conftest import HeldClock
 from tests.buffer.test_journal import fetch
+from tests.support.users import plain_user
 
 Make = Callable[..., Journal]
 random.seed(4)
@@ -144,12 +146,9 @@ async def test_memory_is_bounded_while_the_disk_fails_and_it_heals(
     assert sqlite3.connect(tmp_path / "journal.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-async def test_a_folder_that_cannot_be_written(make: Make, tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_written() -> None:
     """The message names the path, the user and the fix."""
-    os.chmod(tmp_path, 0o500)
-    try:
+    with plain_user() as folder:
+        os.chmod(folder, 0o500)
         with pytest.raises(StoreError, match=f"uid {os.getuid()}"):
-            await make().open()
-    finally:
-        os.chmod(tmp_path, 0o700)
+            await Journal(folder / "journal.db", Clock(), BufferSettings()).open()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from edge_agent.settings.models import Configuration
 from edge_agent.settings.nodes import plain
 from edge_agent.settings.reading import MAX_BYTES, resolve
 from edge_agent.settings.syntax import read
+from tests.support.users import plain_user
 
 MACHINE = """
   {name}:
@@ -127,12 +127,12 @@ def test_too_large(tmp_path: Path) -> None:
     assert problem.code == "E114"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_file(tmp_path: Path) -> None:
+def test_unreadable_file() -> None:
     """A file that may not be read is a problem like any other."""
-    path = write(tmp_path, PLANT)
-    path.chmod(0)
-    assert [problem.code for problem in load(path, env={}).problems] == ["E101"]
+    with plain_user() as folder:
+        path = write(folder, PLANT)
+        path.chmod(0)
+        assert [problem.code for problem in load(path, env={}).problems] == ["E101"]
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import signal
 import socket
@@ -256,9 +255,3 @@ def test_unknown_scenario_is_suggested() -> None:
     """A misspelt scenario is a configuration error with a suggestion."""
     with pytest.raises(ConfigError, match="did you mean 'pump'"):
         simulate("pmup")
-
-
-def test_this_suite_leaves_no_children() -> None:
-    """No simulator of this process is left running."""
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)

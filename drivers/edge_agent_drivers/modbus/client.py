@@ -1,81 +1,183 @@
-"""The one module that knows pymodbus: one connection, one question at a time, every answer checked.
+"""Modbus TCP as a client that only reads: one connection, one question at a time, every answer checked.
 
-pymodbus accepts replies with the wrong function, register count or transaction 0, waits out the timeout when
-the connection breaks, and reconnects and retries on its own. So its retries and reconnecting are off, its
-reply classes are replaced by one that keeps the bytes, and what comes is checked here. After silence or
-garbage the socket is closed: a late reply can then never answer the next question.
+An answer counts only with the transaction, the unit, the function and the number of bytes that were asked for.
+After silence or garbage the socket is closed: a late reply can then never answer the next question. Transaction
+numbers go on from one connection to the next, for gateways that send a late reply to whoever is there now.
+Why this is not a library: docs/adr/0005-own-modbus-line.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import struct
-from typing import Any
-
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ExceptionResponse, ModbusPDU
-from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
-from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
+from typing import NamedTuple, cast
 
 from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, LineLost, NoAnswer, Refused, WrongCount
 
-# pymodbus logs an error for each lost reply and each failed connect; the driver and the sampler say it once.
-if logging.getLogger("pymodbus").level == logging.NOTSET:
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-
-# The only four requests there are: no write can be encoded.
-_REQUESTS: dict[Table, type[ModbusPDU]] = {
-    Table.COIL: ReadCoilsRequest,
-    Table.DISCRETE: ReadDiscreteInputsRequest,
-    Table.HOLDING: ReadHoldingRegistersRequest,
-    Table.INPUT: ReadInputRegistersRequest,
-}
-_HEADER = struct.Struct(">HHHB")
-_LONGEST = 254
-"""Unit, function and payload of the longest frame the specification allows."""
+_REQUEST = struct.Struct(">HHHBBHH")
+_HEAD = struct.Struct(">HHHBB")
+"""Transaction, protocol, length, unit, function; a reply is judged from here on."""
+_UNCOUNTED = 6
+"""Bytes of a frame that stand before what its length field counts."""
+_SHORTEST, _LONGEST = 3, 254
+"""What a length field may say of a reply: an exception; the longest frame the specification allows."""
+_EXCEPTION = 0x80
+FLOOD = 16384
+"""Bytes after which a peer is cut off that goes on sending with no new question: sixty of the longest replies."""
 
 
-class _Reply(ModbusPDU):
-    """A reply as it came: the byte count and the bytes, unparsed."""
+class Question(NamedTuple):
+    """A request for `count` registers or bits from `address` (0 to 65535) on."""
 
-    payload = b""
+    transaction: int
+    unit: int
+    table: Table
+    address: int
+    count: int
 
-    def decode(self, data: bytes) -> None:
-        self.payload = data
+    def frame(self) -> bytes:
+        """The bytes to send. Nothing else makes a request, and no `Table` has a function that writes."""
+        return _REQUEST.pack(self.transaction, 0, 6, self.unit, self.table.function, self.address, self.count)
 
-
-class _CoilReply(_Reply):
-    function_code = 1
-
-
-class _DiscreteReply(_Reply):
-    function_code = 2
-
-
-class _HoldingReply(_Reply):
-    function_code = 3
+    @property
+    def answer_bytes(self) -> int:
+        """How many bytes of registers or bits the answer must have."""
+        return (self.count + 7) // 8 if self.table.bits else 2 * self.count
 
 
-class _InputReply(_Reply):
-    function_code = 4
+class Connection(asyncio.BufferedProtocol):
+    """One TCP connection: cuts replies out of the stream and finds the one that answers the question.
+
+    Faults are results of the future and not exceptions, so that one nobody waits for any more is not reported
+    as lost. The buffer is fixed, as no more than one unfinished reply is ever kept (and a plain Protocol makes
+    asyncio allocate 256 KiB for each reply).
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._transport: asyncio.Transport | None = None
+        self._closed = False
+        self._buffer = bytearray(2 * (_UNCOUNTED + _LONGEST))
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        self._received = 0
+        self._question: Question | None = None
+        self._answer: asyncio.Future[bytes | LineFault] | None = None
+        self.skipped = ""
+        """What came since the question with another transaction or unit; empty where nothing did."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open as far as anybody knows."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def ask(self, question: Question) -> asyncio.Future[bytes | LineFault]:
+        """Send a question over a usable connection; what becomes of it is the result of the future."""
+        # What came before the question cannot be part of its answer.
+        self._filled = self._received = 0
+        self.skipped = ""
+        self._question = question
+        self._answer = asyncio.get_running_loop().create_future()
+        if self._transport is not None:
+            self._transport.write(question.frame())
+        return self._answer
+
+    def close(self, fault: LineFault) -> None:
+        """Drop the connection without waiting for anybody; `fault` is the answer to an open question."""
+        self._closed = True
+        self._settle(fault)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio once connected."""
+        self._transport = cast(asyncio.Transport, transport)
+        if self._closed:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio once the connection is gone, whoever closed it."""
+        self._transport = None
+        self._settle(LineLost(f"{self._name} closed the connection"))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where asyncio puts what comes next; never empty, as a reply is taken out as soon as it is whole."""
+        return self._view[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by asyncio when `nbytes` have come. What nobody asked for is dropped unread."""
+        self._received += nbytes
+        if self._received > FLOOD:
+            self.close(BadReply(f"{self._name} sends without end"))
+        elif self._question is not None:
+            self._filled += nbytes
+            self._take(self._question)
+
+    def _take(self, question: Question) -> None:
+        """Go through the replies that are whole, up to the one that settles the question."""
+        start = 0
+        while self._filled - start >= _HEAD.size:
+            transaction, protocol, length, unit, function = _HEAD.unpack_from(self._buffer, start)
+            if protocol != 0 or not _SHORTEST <= length <= _LONGEST:
+                self._settle(BadReply(f"{self._name} sent bytes that are no Modbus TCP"))
+                return
+            end = start + _UNCOUNTED + length
+            if self._filled < end:
+                break
+            if transaction == question.transaction and unit == question.unit:
+                self._settle(self._judge(question, function, bytes(self._view[start + _HEAD.size : end])))
+                return
+            # The right one may be behind it; if none comes, this is what there was.
+            self.skipped = (
+                f"answered for unit {unit}, transaction {transaction}, "
+                f"not {question.unit}, {question.transaction}"
+            )
+            start = end
+        if start:
+            self._buffer[: self._filled - start] = self._buffer[start : self._filled]
+            self._filled -= start
+
+    def _judge(self, question: Question, function: int, content: bytes) -> bytes | LineFault:
+        """The registers or bits in a reply, or what is wrong; `content`, at least a byte, follows its function."""
+        asked = question.table.function
+        if function == asked | _EXCEPTION:
+            return Refused(content[0])
+        if function != asked:
+            return BadReply(f"{self._name} answered function {function}, not {asked}")
+        payload = content[1:]
+        if content[0] != len(payload):
+            return BadReply(f"{self._name} announced {content[0]} bytes and sent {len(payload)}")
+        if len(payload) != question.answer_bytes:
+            return WrongCount(
+                f"{self._name} sent {len(payload)} bytes, {question.answer_bytes} were asked for"
+            )
+        return payload
+
+    def _settle(self, outcome: bytes | LineFault) -> None:
+        answer, self._answer = self._answer, None
+        self._question = None
+        self._filled = 0
+        if answer is not None and not answer.done():
+            answer.set_result(outcome)
 
 
 class ModbusLine:
-    """One TCP connection to a device or gateway."""
+    """One TCP connection to a device or gateway, opened again by whoever wants it open.
+
+    Times are in seconds: `timeout` for connecting and for each whole answer, `pause` between an answer and the
+    next question, `connect_pause` between connecting and the first.
+    """
 
     def __init__(
         self, host: str, port: int, *, timeout: float, pause: float = 0.0, connect_pause: float = 0.0
     ) -> None:
         self._host, self._port, self._timeout = host, port, timeout
         self._pause, self._connect_pause = pause, connect_pause
-        self._client: AsyncModbusTcpClient | None = None
+        self._connection: Connection | None = None
         self._one_at_a_time = asyncio.Lock()
         self._ready_at = 0.0
-        self._asked: tuple[int, int, int] | None = None
-        self._skipped = ""
+        self._transaction = 0
 
     def __str__(self) -> str:
         return f"{self._host}:{self._port}"
@@ -83,34 +185,33 @@ class ModbusLine:
     @property
     def connected(self) -> bool:
         """Whether the connection is open as far as anybody knows."""
-        return self._client is not None and self._client.connected
+        return self._connection is not None and self._connection.usable
 
     async def open(self) -> None:
         """Connect, dropping a connection that was there. LineLost where that fails within the timeout."""
         self.close()
-        client = AsyncModbusTcpClient(
-            self._host,
-            port=self._port,
-            timeout=self._timeout,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=self._watch,
-            trace_connect=self._changed,
-        )
-        for reply in (_CoilReply, _DiscreteReply, _HoldingReply, _InputReply):
-            client.register(reply)
-        self._client = client
-        if not await client.connect():
+        # asyncio closes a dropped socket one turn later, and some devices have room for one connection only.
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        connection = self._connection = Connection(str(self))
+        try:
+            async with asyncio.timeout(self._timeout):
+                await loop.create_connection(lambda: connection, self._host, self._port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name at all
             self.close()
-            raise LineLost(f"no connection to {self} within {self._timeout:g} s")
-        self._ready_at = asyncio.get_running_loop().time() + self._connect_pause
+            raise LineLost(f"no connection to {self} within {self._timeout:g} s") from error
+        except BaseException:
+            self.close()
+            raise
+        if not connection.usable:
+            raise LineLost(f"the connection to {self} was closed")
+        self._ready_at = loop.time() + self._connect_pause
 
     def close(self) -> None:
         """Drop the connection, without waiting for anybody."""
-        client, self._client = self._client, None
-        if client is not None:
-            self._fail(LineLost(f"the connection to {self} was closed"), client)
-            client.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(LineLost(f"the connection to {self} was closed"))
 
     async def ask(self, unit: int, table: Table, address: int, count: int) -> bytes:
         """The bytes of `count` registers or bits from `address` on, as the device sent them.
@@ -119,14 +220,13 @@ class ModbusLine:
         answer to this question. After those the connection is closed, except for WrongCount.
         """
         async with self._one_at_a_time:
-            client = self._client
-            if client is None or not client.connected:
-                raise LineLost(f"not connected to {self}")
-            await self._breathe()
-            request = _REQUESTS[table](address=address, count=count, dev_id=unit)
+            connection = await self._rested()
+            # Never 0, which devices send that do not copy it.
+            self._transaction = self._transaction % 0xFFFF + 1
             try:
-                reply = await self._exchange(client, request)
-                return self._payload(reply, table, count)
+                return await self._exchange(
+                    connection, Question(self._transaction, unit, table, address, count)
+                )
             except (Refused, WrongCount):
                 raise
             except BaseException:
@@ -136,73 +236,23 @@ class ModbusLine:
             finally:
                 self._ready_at = asyncio.get_running_loop().time() + self._pause
 
-    async def _breathe(self) -> None:
+    async def _rested(self) -> Connection:
+        """The connection, after the pause that the device needs. LineLost where there is none."""
         wait = self._ready_at - asyncio.get_running_loop().time()
-        if wait > 0:
+        if wait > 0 and self.connected:
             await asyncio.sleep(wait)
+        if self._connection is None or not self._connection.usable:
+            raise LineLost(f"not connected to {self}")
+        return self._connection
 
-    async def _exchange(self, client: AsyncModbusTcpClient, request: ModbusPDU) -> ModbusPDU:
-        self._skipped = ""
+    async def _exchange(self, connection: Connection, question: Question) -> bytes:
         try:
-            reply: ModbusPDU = await client.execute(False, request)
-        except (ModbusException, OSError) as silence:
-            if not client.connected:
-                raise LineLost(f"{self} closed the connection") from silence
-            if self._skipped:
-                raise BadReply(f"{self} {self._skipped}") from silence
-            raise NoAnswer(f"{self} did not answer within {self._timeout:g} s") from silence
-        finally:
-            self._asked = None
-        if reply.dev_id != request.dev_id or reply.transaction_id != request.transaction_id:
-            raise BadReply(f"{self} answered for unit {reply.dev_id}, transaction {reply.transaction_id}")
-        return reply
-
-    def _payload(self, reply: ModbusPDU, table: Table, count: int) -> bytes:
-        if isinstance(reply, ExceptionResponse):
-            raise Refused(reply.exception_code)
-        if not isinstance(reply, _Reply) or reply.function_code != table.function:
-            raise BadReply(f"{self} answered function {reply.function_code}, not {table.function}")
-        expected = (count + 7) // 8 if table.bits else 2 * count
-        payload = reply.payload[1:]
-        if reply.payload[0] != len(payload):
-            raise BadReply(f"{self} announced {reply.payload[0]} bytes and sent {len(payload)}")
-        if len(payload) != expected:
-            raise WrongCount(f"{self} sent {len(payload)} bytes, {expected} were asked for")
-        return payload
-
-    def _watch(self, sending: bool, packet: bytes) -> bytes:
-        """See every packet before pymodbus does; what is garbage fails the question at once."""
-        if sending:
-            transaction, _, _, unit = _HEADER.unpack_from(packet)
-            self._asked = transaction, unit, packet[7]
-            return packet
-        if len(packet) < 8 or self._asked is None or self._client is None:
-            return packet
-        problem = self._problem(packet, self._asked)
-        if problem:
-            self._fail(BadReply(f"{self} {problem}"), self._client)
-            return b""
-        return packet
-
-    def _problem(self, packet: bytes, asked: tuple[int, int, int]) -> str:
-        transaction, protocol, length, unit = _HEADER.unpack_from(packet)
-        if protocol != 0 or not 3 <= length <= _LONGEST:
-            return "sent bytes that are no Modbus TCP"
-        if len(packet) < 6 + length:
-            return ""
-        if transaction != asked[0] or unit != asked[1]:
-            # pymodbus goes on waiting for the right one; if none comes, this is what there was.
-            self._skipped = f"answered for unit {unit}, transaction {transaction}, not {asked[1]}, {asked[0]}"
-            return ""
-        if packet[7] & 0x7F != asked[2]:
-            return f"answered function {packet[7]}, not {asked[2]}"
-        return ""
-
-    def _changed(self, connected: bool) -> None:
-        if not connected and self._client is not None:
-            self._fail(LineLost(f"{self} closed the connection"), self._client)
-
-    def _fail(self, fault: LineFault, client: Any) -> None:
-        # Otherwise pymodbus would wait for the timeout although the answer can no longer come.
-        if self._asked is not None and not (waiting := client.ctx.response_future).done():
-            waiting.set_exception(fault)
+            async with asyncio.timeout(self._timeout):
+                outcome = await connection.ask(question)
+        except TimeoutError:
+            if connection.skipped:
+                raise BadReply(f"{self} {connection.skipped}") from None
+            raise NoAnswer(f"{self} did not answer within {self._timeout:g} s") from None
+        if isinstance(outcome, LineFault):
+            raise outcome
+        return outcome
