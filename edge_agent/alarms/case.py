@@ -28,7 +28,7 @@ class CaseRules:
     """Evidence must last both so many rows and so long, to open, to close and to worsen."""
     grave: float = 2.0
     """From here on the severity is high."""
-    merge: float = 3600.0
+    merge: float = 6 * 3600.0
     """What comes back within it is the same occurrence."""
     latch: float = 7200.0
     """So long without a row above `on` counts as evidence against, even if it never falls below `off`."""

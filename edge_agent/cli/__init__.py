@@ -60,7 +60,7 @@ def demo(
         Path | None, typer.Option(help="Keep the state here instead of in a temporary folder.")
     ] = None,
 ) -> None:
-    """Run everything on simulated machines: weeks in a minute, one of them wears out."""
+    """Show it all on simulated machines: weeks in a minute."""
     from edge_agent.demo.command import demo as run_demo
 
     _exit(run_demo(headless or json_output, seconds, json_output, seed, truth, served, state))
@@ -68,7 +68,7 @@ def demo(
 
 @app.command(epilog="Example: edge-agent run -c /etc/edge-agent/agent.yaml")
 def run(config: ConfigFile) -> None:
-    """Run the agent, and the historian unless it lives elsewhere."""
+    """Run the agent, and the historian beside it."""
     from edge_agent.cli.run import run as run_agent
 
     _exit(run_agent(config))
@@ -76,7 +76,7 @@ def run(config: ConfigFile) -> None:
 
 @app.command(epilog="Example: edge-agent historian -c /etc/edge-agent/agent.yaml")
 def historian(config: ConfigFile) -> None:
-    """Run the historian alone: from MQTT into the store, on any host."""
+    """Run the historian alone, on any host."""
     from edge_agent.cli.run import historian as run_historian
 
     _exit(run_historian(config))
@@ -89,7 +89,7 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as findings.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Validate: every problem at once, each with its place and what to do."""
+    """Validate YAML: every problem at once, with its place."""
     from edge_agent.cli.check import check as run_check
 
     _exit(run_check(files, connect=connect, strict=strict, json_output=json_output))
@@ -101,7 +101,7 @@ def read(
     machine: Annotated[str | None, typer.Argument(help="Only this machine.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Read every tag once and show raw, value, unit, quality and time taken."""
+    """Read every tag once and show the values as a table."""
     from edge_agent.cli.read import read as run_read
 
     _exit(run_read(config, machine, json_output=json_output))
@@ -127,7 +127,7 @@ def simulate(
     json_output: Json = False,
     wait: Annotated[bool, typer.Option("--wait", hidden=True)] = False,
 ) -> None:
-    """Serve simulated machines over Modbus TCP and OPC UA."""
+    """Serve simulated machines over Modbus and OPC UA."""
     from edge_agent import registry
 
     command = registry.command("simulate")

@@ -41,6 +41,10 @@ AFTERMATH = 0.3
 """Seconds of wall time that the demo goes on after the breakdown."""
 
 
+FRAME = 0.25
+"""Seconds between two pictures of the screen."""
+
+
 class _Raised(Observer):
     """Keeps the alerts that were raised."""
 
@@ -89,7 +93,8 @@ def _say_result(result: Result) -> None:
     console.print()
     for sentence in result.in_words():
         console.print(sentence, markup=False, highlight=False)
-    for alert in result.maintenance[:3]:
+    first = {alert.machine: alert for alert in reversed(result.maintenance)}
+    for alert in first.values():
         console.print(f"{alert.machine}: {alert.message}", style="bold", markup=False, highlight=False)
 
 
@@ -219,11 +224,12 @@ class _Demo:
             await asyncio.sleep(0.02)
         for name, line in agent.lines.items():
             screen.add(name, line.settings, line.tags)
-        with Live(screen.render(), refresh_per_second=5, screen=True) as live:
+        with Live(screen.render(), auto_refresh=False, screen=True) as live:
             while not stop.is_set():
-                live.update(screen.render())
+                # Laying out a screen takes tens of milliseconds, which is simulated time: so in a thread.
+                await asyncio.to_thread(live.update, screen.render(), refresh=True)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0.2):
+                    async with asyncio.timeout(FRAME):
                         await stop.wait()
 
     @staticmethod

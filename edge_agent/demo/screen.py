@@ -19,9 +19,9 @@ from edge_agent.pipeline.observer import Observer
 from edge_agent.types import AlarmKind, AlarmState, Alert, HealthState, Kind, Quality, SampleBatch, Score, Tag
 
 SPARKS = "▁▂▃▄▅▆▇█"
-SPARK_WIDTH = 24
-SPARK_EVERY = 6 * 3600 * SECOND
-"""One spark is the mean of six simulated hours, so that a week is well under way on the screen."""
+SPARK_WIDTH = 16
+SPARK_EVERY = 12 * 3600 * SECOND
+"""One spark is the mean of half a simulated day, so that the screen shows the last week."""
 MOST_TAGS = 12
 
 STYLES: Mapping[HealthState, tuple[str, str]] = {
@@ -141,10 +141,10 @@ class Screen(Observer):
 
     def _machine(self, name: str, view: _View) -> RenderableType:
         table = Table(box=None, expand=True, pad_edge=False, show_header=False)
-        table.add_column(ratio=5, overflow="ellipsis", no_wrap=True)
+        table.add_column(ratio=7, overflow="ellipsis", no_wrap=True)
         table.add_column(ratio=3, justify="right", no_wrap=True)
         table.add_column(ratio=2, no_wrap=True)
-        table.add_column(ratio=6, no_wrap=True)
+        table.add_column(min_width=SPARK_WIDTH, no_wrap=True)
         shares = view.score.contributions if view.score else {}
         faults = view.score.faults if view.score else {}
         for tag in view.tags:
@@ -177,7 +177,7 @@ class Screen(Observer):
             return Text(f"health: {words}\n", style=style)
         filled = min(20, int(score.value * 10))
         bar = "█" * filled + "░" * (20 - filled)
-        return Text(f"health: {words}  {bar} {score.value:.2f} of its limit\n", style=style)
+        return Text(f"health: {words}  {bar} {score.value:.2f} of limit\n", style=style)
 
     def _alert_panel(self) -> RenderableType:
         if not self._alerts:

@@ -1,9 +1,9 @@
 """Modbus TCP as a client that only reads: one connection, one question at a time, every answer checked.
 
-An answer counts only with the transaction, the unit, the function and the number of bytes that were asked for.
-After silence or garbage the socket is closed: a late reply can then never answer the next question. Transaction
-numbers go on from one connection to the next, for gateways that send a late reply to whoever is there now.
-Why this is not a library: docs/adr/0005-own-modbus-line.md.
+An answer counts only with the transaction, the unit, the function and the number of bytes that were asked
+for. After silence or garbage the socket is closed: a late reply can then never answer the next question.
+Transaction numbers go on from one connection to the next, for gateways that send a late reply to whoever is
+there now. Why this is not a library: docs/adr/0005-own-modbus-line.md.
 """
 
 from __future__ import annotations
@@ -24,34 +24,36 @@ _SHORTEST, _LONGEST = 3, 254
 """What a length field may say of a reply: an exception; the longest frame the specification allows."""
 _EXCEPTION = 0x80
 FLOOD = 16384
-"""Bytes after which a peer is cut off that goes on sending with no new question: sixty of the longest replies."""
+"""Bytes from one question to the next after which a peer is cut off: sixty of the longest replies."""
 
 
 class Question(NamedTuple):
-    """A request for `count` registers or bits from `address` (0 to 65535) on."""
+    """A request for `quantity` registers or bits from `address` (0 to 65535) on."""
 
     transaction: int
     unit: int
     table: Table
     address: int
-    count: int
+    quantity: int
 
     def frame(self) -> bytes:
         """The bytes to send. Nothing else makes a request, and no `Table` has a function that writes."""
-        return _REQUEST.pack(self.transaction, 0, 6, self.unit, self.table.function, self.address, self.count)
+        return _REQUEST.pack(
+            self.transaction, 0, 6, self.unit, self.table.function, self.address, self.quantity
+        )
 
     @property
     def answer_bytes(self) -> int:
         """How many bytes of registers or bits the answer must have."""
-        return (self.count + 7) // 8 if self.table.bits else 2 * self.count
+        return (self.quantity + 7) // 8 if self.table.bits else 2 * self.quantity
 
 
 class Connection(asyncio.BufferedProtocol):
     """One TCP connection: cuts replies out of the stream and finds the one that answers the question.
 
-    Faults are results of the future and not exceptions, so that one nobody waits for any more is not reported
-    as lost. The buffer is fixed, as no more than one unfinished reply is ever kept (and a plain Protocol makes
-    asyncio allocate 256 KiB for each reply).
+    Faults are results of the future and not exceptions: asyncio complains of an exception nobody waits for.
+    The buffer is fixed, since no more than one unfinished reply is ever kept; for a plain Protocol asyncio
+    allocates 256 KiB at each reply.
     """
 
     def __init__(self, name: str) -> None:
@@ -74,8 +76,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def ask(self, question: Question) -> asyncio.Future[bytes | LineFault]:
         """Send a question over a usable connection; what becomes of it is the result of the future."""
-        # What came before the question cannot be part of its answer.
-        self._filled = self._received = 0
+        self._received = 0
         self.skipped = ""
         self._question = question
         self._answer = asyncio.get_running_loop().create_future()
@@ -83,10 +84,10 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(question.frame())
         return self._answer
 
-    def close(self, fault: LineFault) -> None:
-        """Drop the connection without waiting for anybody; `fault` is the answer to an open question."""
+    def close(self, fault: LineFault | None = None) -> None:
+        """Drop the connection without waiting for anybody; an open question gets `fault`, else LineLost."""
         self._closed = True
-        self._settle(fault)
+        self._settle(fault or LineLost(f"the connection to {self._name} was closed"))
         if self._transport is not None:
             self._transport.abort()
 
@@ -139,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
             self._filled -= start
 
     def _judge(self, question: Question, function: int, content: bytes) -> bytes | LineFault:
-        """The registers or bits in a reply, or what is wrong; `content`, at least a byte, follows its function."""
+        """The registers or bits in a reply, or the fault; `content` follows the function, never empty."""
         asked = question.table.function
         if function == asked | _EXCEPTION:
             return Refused(content[0])
@@ -165,8 +166,8 @@ class Connection(asyncio.BufferedProtocol):
 class ModbusLine:
     """One TCP connection to a device or gateway, opened again by whoever wants it open.
 
-    Times are in seconds: `timeout` for connecting and for each whole answer, `pause` between an answer and the
-    next question, `connect_pause` between connecting and the first.
+    Times are in seconds: `timeout` for connecting and for each whole answer, `pause` between an answer and
+    the next question, `connect_pause` between connecting and the first.
     """
 
     def __init__(
@@ -198,20 +199,20 @@ class ModbusLine:
             async with asyncio.timeout(self._timeout):
                 await loop.create_connection(lambda: connection, self._host, self._port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name at all
-            self.close()
+            connection.close()
             raise LineLost(f"no connection to {self} within {self._timeout:g} s") from error
         except BaseException:
-            self.close()
+            connection.close()
             raise
         if not connection.usable:
-            raise LineLost(f"the connection to {self} was closed")
+            raise LineLost(f"no connection to {self}: it was closed at once")
         self._ready_at = loop.time() + self._connect_pause
 
     def close(self) -> None:
         """Drop the connection, without waiting for anybody."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close(LineLost(f"the connection to {self} was closed"))
+            connection.close()
 
     async def ask(self, unit: int, table: Table, address: int, count: int) -> bytes:
         """The bytes of `count` registers or bits from `address` on, as the device sent them.
@@ -231,7 +232,7 @@ class ModbusLine:
                 raise
             except BaseException:
                 # Cancellation too: the answer to this question must not meet the next one.
-                self.close()
+                connection.close()
                 raise
             finally:
                 self._ready_at = asyncio.get_running_loop().time() + self._pause
