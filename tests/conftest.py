@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-
 IN_THE_LOOP = [
     "edge_agent.pipeline",
     "edge_agent.buffer",

@@ -169,7 +169,7 @@ def test_a_worse_case_is_announced_again() -> None:
     assert worse.occurrence == 1
 
 
-def test_what_comes_back_within_the_hour_is_the_same_case() -> None:
+def test_what_comes_back_within_hours_is_the_same_case() -> None:
     """Same occurrence and raised_at; after the merge time it is a new one with its own evidence."""
     health = alarms()
     first = health.observe(stream([5.0] * 60 + [0.2] * 60 + [1.4] * 60 + [0.2] * 60))
@@ -177,7 +177,7 @@ def test_what_comes_back_within_the_hour_is_the_same_case() -> None:
         (1, 30, True), (1, 30, False), (1, 30, True), (1, 30, False),
     ]  # fmt: skip
     assert first[2].value == 5.0
-    [second] = health.observe(stream([1.4] * 60, 10_000))
+    [second] = health.observe(stream([1.4] * 60, 30_000))
     assert (second.occurrence, second.value, second.priority) == (2, 1.4, AlarmPriority.MEDIUM)
 
 
