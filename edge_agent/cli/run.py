@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from edge_agent.cli import slim
-from edge_agent.settings.load import require
 from edge_agent.settings.models import Configuration
 
 SETTLED = 10.0
@@ -40,7 +39,13 @@ def _prepare(config: Path) -> Configuration:
     slim.before_threads()
     # numpy's BLAS would take a thread per core, and 30 MB, for matrices of ten columns.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return require(config)
+
+    from edge_agent.settings.load import require
+
+    configuration = require(config)
+    del require
+    slim.after_loading()
+    return configuration
 
 
 def _until_stopped(main: Main) -> int:
@@ -74,5 +79,5 @@ def _set_up_logging() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=os.environ.get("EDGE_AGENT_LOG", "INFO").upper(), handlers=[handler])
     # The libraries' own running commentary; what matters of it we say ourselves.
-    for noisy in ("asyncua", "pymodbus", "amqtt", "transitions", "urllib3", "Rx"):
+    for noisy in ("asyncua", "amqtt", "transitions", "urllib3", "Rx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

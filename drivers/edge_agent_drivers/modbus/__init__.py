@@ -1,1 +1,1 @@
-"""Modbus: register maps, block reads, quarantine of refused registers; pymodbus is known only to `client`."""
+"""Modbus: register maps, block reads, quarantine of refused registers, and a client of our own that reads."""
