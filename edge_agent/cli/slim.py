@@ -17,7 +17,7 @@ def before_threads() -> None:
 
 
 def after_loading() -> None:
-    """Forget the modules that read command line and YAML, before numpy and the rest take their room: 2 MB.
+    """Forget the modules that read command line and YAML, before numpy and the rest take their room (2 MB).
 
     Only the models that the configuration is made of stay. Whoever reads YAML again imports them again.
     """
