@@ -53,7 +53,7 @@ def help_time(repeats: int) -> Measured:
 
 
 def memory(seconds: float = 20.0) -> Measured:
-    """Resident MB of an agent that reads one simulated pump ten times a second and has learned it."""
+    """Resident MiB of an agent that reads one simulated pump ten times a second and has learned it."""
     with tempfile.TemporaryDirectory() as folder:
         simulator = subprocess.Popen(
             [sys.executable, "-m", "edge_agent", "simulate", "pump", "--wait", "--json"],
@@ -71,16 +71,18 @@ def memory(seconds: float = 20.0) -> Measured:
         )
         try:
             time.sleep(seconds)
-            return summary("memory, one Modbus machine with health, web off", "MB", [resident(agent.pid)])
+            return summary("memory, one Modbus machine with health, web off", "MiB", [resident(agent.pid)])
         finally:
             for process in (agent, simulator):
                 process.send_signal(signal.SIGTERM)
                 process.wait(20)
+            simulator.stdin.close()
+            simulator.stdout.close()
 
 
 def resident(pid: int) -> float:
-    """VmRSS of a process in MB (10^6 bytes)."""
+    """VmRSS of a process in MiB, as ps, top and systemd show it."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found is not None, os.strerror(3)
-    return int(found[1]) * 1024 / 1e6
+    return int(found[1]) / 1024

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +21,7 @@ from edge_agent.alarms.store import AlarmStore, retired
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import DriverError, EdgeAgentError, told
+from edge_agent.errors import ConfigError, DriverError, told
 from edge_agent.pipeline.machine import MachineLine, Shared
 from edge_agent.pipeline.observer import Observer, Observers
 from edge_agent.pipeline.outlets import Board, Place
@@ -106,8 +106,6 @@ class Agent:
 
         def level() -> BufferLevel:
             stats = self.journal.stats()
-            for reason, count in stats.dropped.items():
-                self.vitals.dropped[f"journal_{reason}"] = count
             return BufferLevel(stats.bytes, limit, stats.rows, stats.oldest)
 
         self.vitals.buffer = level
@@ -147,6 +145,7 @@ class Agent:
 
         historian = Historian(self.configuration, self.clock, self.folder, mqtt=self.mqtt)
         self._pipeline_vitals.watch_delivery(historian.delivery, historian.journal, SINK_SILENCE)
+        self._pipeline_vitals.watch_intake(historian.intake.dropped)
         await stack.enter_async_context(_background(group, historian.run(), "historian"))
         stack.push_async_callback(historian.drained, self._drain)
 
@@ -208,6 +207,7 @@ class Agent:
         end = asyncio.get_running_loop().time() + self._drain
         while self.journal.stats().rows and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.02)
+            await self.journal.flush()  # an acknowledgement counts when it is committed
         if left := self.journal.stats().rows:
             log.info("%d records are not delivered yet; they are kept for the next start", left)
 
@@ -254,21 +254,36 @@ class HistorianProcess:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
+        self._vitals = Vitals(Clock(), __version__)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. EdgeAgentError where it cannot start."""
         from edge_agent.historian import Historian
 
         if self._configuration.historian.kind == "none":
-            raise EdgeAgentError("historian.kind is none: there is nothing to run")
+            raise ConfigError(["historian.kind is none: there is nothing to run"])
+        if self._configuration.mqtt.url == "embedded":
+            raise ConfigError(
+                ["mqtt.url is embedded: that broker is only for the agent it lives in; name one"]
+            )
         historian = Historian(self._configuration, Clock(), state_folder(self._configuration))
+        watch = PipelineVitals(self._vitals, Clock())
+        watch.watch_delivery(historian.delivery, historian.journal, SINK_SILENCE)
+        watch.watch_intake(historian.intake.dropped)
         try:
-            async with asyncio.TaskGroup() as group, _background(group, historian.run(), "historian"):
+            async with asyncio.TaskGroup() as group, contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(_background(group, historian.run(), "historian"))
+                watchdog = self._vitals.watchdog.run(sd_notify, self._status(historian.delivery))
+                await stack.enter_async_context(_background(group, watchdog, "watchdog"))
                 sd_notify("READY=1")
                 await stop.wait()
                 sd_notify("STOPPING=1")
         except BaseExceptionGroup as failures:
             raise told(failures) from failures
+
+    @staticmethod
+    def _status(delivery: Delivery) -> Callable[[], str]:
+        return lambda: f"{delivery.delivered_records} records stored, {delivery.error or delivery.state}"
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from edge_agent.errors import EdgeAgentError, TemporaryError
 
 log = logging.getLogger(__name__)
 
+LONGEST_PATH = 107
 LONGEST_REQUEST = 64 * 1024
 LONGEST_ANSWER = 16 * 1024 * 1024
 
@@ -46,6 +47,10 @@ async def serve(path: Path, commands: Mapping[str, Command]) -> AsyncIterator[No
         finally:
             writer.close()
 
+    if _too_long(path):
+        log.warning("no control socket: %s is longer than a socket's name may be; shorten `state`", path)
+        yield
+        return
     path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     before = os.umask(0o177)
@@ -58,6 +63,11 @@ async def serve(path: Path, commands: Mapping[str, Command]) -> AsyncIterator[No
     finally:
         server.close()
         path.unlink(missing_ok=True)
+
+
+def _too_long(path: Path) -> bool:
+    """Whether the system would refuse the path as a socket's name (sun_path has 108 bytes)."""
+    return len(os.fsencode(path)) > LONGEST_PATH
 
 
 async def _answer(line: bytes, commands: Mapping[str, Command]) -> dict[str, Any]:
@@ -78,6 +88,8 @@ def ask(state: Path, request: Mapping[str, Any], timeout: float = 30.0) -> Any |
     EdgeAgentError with the agent's own words where it refuses, TemporaryError where it does not answer.
     """
     path = socket_path(state)
+    if _too_long(path):
+        return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:

@@ -36,6 +36,8 @@ class Delivery:
     """Why the last try failed; None after a success."""
     failures: int = 0
     """Failed tries in a row."""
+    failed_tries: int = 0
+    """Failed tries since the start."""
     delivered_records: int = 0
     quarantined_records: int = 0
     backlog_until: int = 0
@@ -110,6 +112,7 @@ async def _deliver(
 
 async def _wait(away: SinkUnavailable, delivery: Delivery, loop: asyncio.AbstractEventLoop) -> None:
     delivery.failures += 1
+    delivery.failed_tries += 1
     if delivery.failures == 1 or str(away) != delivery.error:
         log.warning("%s is away: %s; records are kept", delivery.sink, away)
     delivery.error, delivery.state = str(away), "waiting"

@@ -61,6 +61,10 @@ class JournalStats:
     """Why commits fail at the moment."""
 
 
+MOST_SAID = 100
+"""Reasons for setting lines apart that are logged; a flood of new ones is only counted."""
+
+
 class Journal:
     """A durable queue of lines for a fixed set of named readers (`readers`), in the file `path`.
 
@@ -87,6 +91,7 @@ class Journal:
         self._worker = Worker()
         self._group: GroupCommit | None = None
         self._counts: Counter[str] = Counter()
+        self._said: set[str] = set()
         self._age = _Age(clock, settings.max_age)
         self._purge: asyncio.Task[None] | None = None
 
@@ -157,6 +162,9 @@ class Journal:
         """Keep lines that a sink refused for good; durable no later than later acknowledgements."""
         if self._group is None:
             return failed(f"the journal {self.path} is not open")
+        if reason not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(reason)
+            log.warning("lines of %s are set apart for good (said once): %s", record.machine, reason)
         return self._group.set_apart(record, lines, reason)
 
     def count_loss(self, reason: str, lines: int) -> None:

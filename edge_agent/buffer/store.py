@@ -127,9 +127,15 @@ class Store:
             if self._connection is not None:
                 connection, self._connection = self._connection, None
                 with contextlib.closing(connection):
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    self._checkpoint(connection)
         finally:
             self._lock.release()
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            log.warning("%s stays in two files until the next start: %s", self.path, error)
 
     def reopen(self, now: int) -> None:
         """Begin again on a fresh file handle: after a failed sync the old one can no longer be believed."""

@@ -24,6 +24,9 @@ def read(config: Path, machine: str | None, *, json_output: bool) -> int:
     wanted = _wanted(configuration, machine)
     state = state_folder(configuration)
     answer = control.ask(state, {"command": "read", "machines": sorted(wanted)})
+    if answer is not None:
+        unknown = {"tags": {}, "error": "the running agent does not know it: restart the agent"}
+        answer = {name: answer.get(name, unknown) for name in wanted}
     results = answer if answer is not None else asyncio.run(_read_all(wanted, state / "agent"))
     if json_output:
         print(json.dumps({name: result["tags"] for name, result in results.items()}, ensure_ascii=False))

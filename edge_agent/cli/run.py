@@ -79,5 +79,5 @@ def _set_up_logging() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=os.environ.get("EDGE_AGENT_LOG", "INFO").upper(), handlers=[handler])
     # The libraries' own running commentary; what matters of it we say ourselves.
-    for noisy in ("asyncua", "amqtt", "transitions", "urllib3", "Rx"):
+    for noisy in ("amqtt", "transitions", "urllib3", "Rx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -40,6 +40,7 @@ class FieldLedger:
         self._path = path
         self._types: dict[str, dict[str, str]] = {}
         self._changed = False
+        self._unsaved = False
         if path.exists():
             try:
                 self._types = json.loads(path.read_bytes())
@@ -117,8 +118,19 @@ class FieldLedger:
         return Line(record, b"%s %s %d" % (start, body, timestamp), Point(measurement, tags, rest, timestamp))
 
     def _save(self) -> None:
+        """Keep what is known of the types; where that fails it is learned again from what comes."""
         if not self._changed:
             return
+        try:
+            self._write()
+        except OSError as error:
+            if not self._unsaved:
+                log.error("the field types cannot be kept in %s: %s", self._path, error)
+            self._unsaved = True
+        else:
+            self._unsaved = self._changed = False
+
+    def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_name(self._path.name + ".new")
         with fresh.open("w", encoding="utf-8") as file:
@@ -126,7 +138,6 @@ class FieldLedger:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)
-        self._changed = False
 
 
 def _text(field: str, value: Value) -> bytes:

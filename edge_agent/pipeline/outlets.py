@@ -22,8 +22,8 @@ class Journalling(Protocol):
 class Board(Protocol):
     """Latest-wins states: retained topics that are sent again on every connection."""
 
-    def retain(self, topic: str, payload: Mapping[str, Any] | bytes) -> None:
-        """Make `payload` the state of `topic`; empty bytes clear it."""
+    def retain(self, topic: str, payload: Mapping[str, Any] | bytes, *, expiry: float | None = None) -> None:
+        """Make `payload` the state of `topic` for `expiry` seconds or until replaced; b"" clears it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class Sampler:
         self._on_recovery = on_recovery
         self._on_scan = on_scan
         self.on_try: Callable[[], None] = lambda: None
-        """Called at each attempt to connect or to scan: the sign that the sampler is alive."""
+        """Called at each attempt to connect or to scan and at its outcome: a sign of life."""
         self._retry = FIRST_RETRY
         self._said_down = False
         self._asked: deque[asyncio.Future[list[SampleBatch]]] = deque()
@@ -122,6 +122,7 @@ class Sampler:
         """Scan until the driver says that the connection is gone."""
         self._tried()
         await self._driver.connect()
+        _insist_on_cancellation()
         schedule = self._spread()
         while True:
             due = min(schedule, key=lambda entry: entry.at)
@@ -129,6 +130,7 @@ class Sampler:
                 await self._answer()
                 continue
             await self._scan(due.group)
+            _insist_on_cancellation()
             missed = due.advance(asyncio.get_running_loop().time())
             self.state.overruns += missed
 
@@ -173,11 +175,12 @@ class Sampler:
         now = loop.time()
         self.state.scans += 1
         self.state.read_at = now
-        self._on_scan(now - started)
         if not self.state.connected:
             self._recovered()
         for batch in batches:
             self._emit(batch)
+        self._on_scan(now - started)
+        self.on_try()
 
     def _recovered(self) -> None:
         if self._said_down:
@@ -198,6 +201,7 @@ class Sampler:
         if isinstance(error, DeviceRefused):
             self._retry = LONGEST_RETRY
         self._on_failure(str(error))
+        self.on_try()
 
     def _refuse_asked(self) -> None:
         while self._asked:

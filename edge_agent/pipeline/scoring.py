@@ -11,6 +11,8 @@ import json
 import logging
 import math
 import os
+import zipfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -73,6 +75,8 @@ class Scoring:
         self._waiting: deque[Row] = deque()
         self._news = asyncio.Event()
         self._notices: deque[str] = deque(maxlen=5)
+        self._unsaved = False
+        self._broken = ""
         self._shown: HealthState | None = None
         self._shown_at = 0.0
         self.last: Score | None = None
@@ -109,7 +113,17 @@ class Scoring:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
 
     def _save(self) -> None:
-        write_model(self._file, self._detector.save())
+        """Keep what was learned; a full or read-only card costs that, and nothing else."""
+        try:
+            write_model(self._file, self._detector.save())
+        except OSError as error:
+            if not self._unsaved:
+                log.error(
+                    "%s: what was learned cannot be kept in %s: %s", self._place.machine, self._file, error
+                )
+            self._unsaved = True
+        else:
+            self._unsaved = False
 
     async def _score_waiting(self) -> None:
         while self._waiting:
@@ -118,6 +132,19 @@ class Scoring:
                 self._publish(score)
 
     def _update(self, rows: Sequence[Row]) -> list[Score]:
+        """The scores of some rows; a detector that fails costs its machine's health, never its readings."""
+        try:
+            scores = self._judge(rows)
+        except Exception as error:
+            text = f"the health model failed: {type(error).__name__}: {error}"
+            if text != self._broken:
+                log.error("%s: %s", self._place.machine, text, exc_info=error)
+            self._broken = text
+            return [Score(rows[-1].time, math.nan, HealthState.PAUSED, note=text)]
+        self._broken = ""
+        return scores
+
+    def _judge(self, rows: Sequence[Row]) -> list[Score]:
         return self._detector.update(
             np.array([row.time for row in rows], dtype=np.int64),
             np.array([row.values for row in rows], dtype=np.float64),
@@ -143,11 +170,14 @@ class Scoring:
             self._journal.append(self._place.machine, line)
 
     async def _restore(self) -> None:
+        await self._off_loop(self._take_up)
+
+    def _take_up(self) -> None:
         if not self._file.exists():
             return
         try:
-            self._detector.load(await self._off_loop(read_model, self._file))
-        except ModelError as error:
+            self._detector.load(read_model(self._file))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, it must not stop a start
             aside = self._file.with_suffix(".refused.npz")
             self._file.replace(aside)
             log.warning(
@@ -204,5 +234,5 @@ def read_model(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error

@@ -8,6 +8,9 @@ from edge_agent.clock import SECOND
 from edge_agent.pipeline.outlets import Board, Place
 from edge_agent.types import SampleBatch, Status, Tag, Value
 
+EXPIRY = 3
+"""Intervals without news after which the broker may forget a tag's state."""
+
 
 class TagTopics:
     """Publishes a tag when its value or quality changes, and every `max_interval` at the latest."""
@@ -26,7 +29,9 @@ class TagTopics:
             if shown and not self._is_news(shown, value, status, batch.timestamp, tag):
                 continue
             self._shown[name] = (value, status, batch.timestamp)
-            self._board.retain(self._topic + name, self._payload(tag, value, status, batch.timestamp))
+            payload = self._payload(tag, value, status, batch.timestamp)
+            # With MQTT 5 the state of a tag nobody publishes any more vanishes by itself.
+            self._board.retain(self._topic + name, payload, expiry=EXPIRY * tag.max_interval)
 
     @staticmethod
     def _is_news(

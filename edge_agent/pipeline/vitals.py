@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from edge_agent.buffer import Delivery, Journal
 from edge_agent.clock import Clock
 from edge_agent.pipeline.machine import MachineLine
 from edge_agent.pipeline.observer import Observer
 from edge_agent.pipeline.sampler import LONGEST_RETRY
-from edge_agent.types import Quality, Record, SampleBatch
+from edge_agent.types import Priority, Quality, Record, SampleBatch
 from edge_agent.vitals import MachineVitals, Progress, ScanVitals, Vitals
 
 GRACE = 30.0
@@ -42,17 +42,29 @@ class PipelineVitals(Observer):
         """Watch that the sink's loop tries while rows wait for it, and show how it is doing."""
         sink = self._vitals.sink(delivery.sink)
 
-        def waited() -> float:
+        def refresh() -> None:
             sink.up = delivery.error is None and delivery.last_success is not None
-            sink.reason = delivery.error or ("" if sink.up else "not tried yet")
-            sink.delivered, sink.failures = delivery.delivered_records, delivery.failures
-            sink.rejected = delivery.quarantined_records
-            return _silence(delivery, journal)
+            sink.reason = delivery.error or ("" if sink.up else "nothing delivered yet")
+            sink.delivered, sink.failures = delivery.delivered_records, delivery.failed_tries
+            stats = journal.stats()
+            sink.rejected = max(delivery.quarantined_records, stats.quarantined)
+            for reason, count in stats.dropped.items():
+                self._vitals.dropped[f"{delivery.sink}_{reason}"] = count
 
+        self._vitals.before_look.append(refresh)
         # The stage is idle by itself; the allowance is asked at every look, which is where waiting is judged.
         stage = self._vitals.watchdog.stage(
-            f"forward:{delivery.sink}", lambda: _allowed(stage, waited(), silence)
+            f"forward:{delivery.sink}", lambda: _allowed(stage, _silence(delivery, journal), silence)
         )
+
+    def watch_intake(self, dropped: Mapping[str, int]) -> None:
+        """Show the messages that the historian dropped, by reason."""
+
+        def refresh() -> None:
+            for reason, count in dropped.items():
+                self._vitals.dropped[f"historian_{reason}"] = count
+
+        self._vitals.before_look.append(refresh)
 
     def batch(self, batch: SampleBatch) -> None:
         """Count the readings of a batch."""
@@ -69,10 +81,15 @@ class PipelineVitals(Observer):
             found[0].committed = max(found[0].committed, batch.timestamp)
 
     def delivered(self, records: Sequence[Record]) -> None:
-        """Note how far each machine's data is where it was going; a record is as new as its commit."""
+        """Note how far each machine's data is where it was going: to the commit of the newest record.
+
+        A commit comes after its readings, so what is acknowledged is never newer than what was committed.
+        """
         for record in records:
-            if (found := self._machines.get(record.machine)) is not None:
-                found[0].acknowledged = max(found[0].acknowledged, record.created)
+            found = self._machines.get(record.machine)
+            if found is not None and record.priority is Priority.TELEMETRY:
+                newest = min(record.created, found[0].committed)
+                found[0].acknowledged = max(found[0].acknowledged, newest)
 
     def scan(self, machine: str, seconds: float) -> None:
         """Count a scan."""
@@ -94,6 +111,7 @@ class PipelineVitals(Observer):
             machine.tried = True
             machine.reachable = line.sampler.state.connected
             scans.failures = line.sampler.state.failures
+            scans.good_now = line.fanout.quality.counts()[0]
 
         return tried
 

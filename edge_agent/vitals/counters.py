@@ -144,6 +144,8 @@ class Vitals:
         self.queues: dict[str, Callable[[], int]] = {}
         self.dropped: Counter[str] = Counter()
         """Readings lost, by reason."""
+        self.before_look: list[Callable[[], None]] = []
+        """Called before anybody looks: where figures are copied from those who keep them."""
         self.buffer: Callable[[], BufferLevel] | None = None
         """Asks the journal; None until it is open."""
 
@@ -167,8 +169,14 @@ class Vitals:
         """Seconds since `ns`; None for 0 (never)."""
         return max(0.0, (self.clock.now() - ns) / SECOND) if ns else None
 
+    def look(self) -> None:
+        """Bring every figure up to date."""
+        for refresh in self.before_look:
+            refresh()
+
     def status(self) -> str:
         """One line for systemd: `42/45 tags good, buffer 0.2 %, oldest 3 s`."""
+        self.look()
         good = sum(machine.good_now for machine in self.machines.values())
         tags = sum(machine.tags for machine in self.machines.values())
         text = f"{good}/{tags} tags good"
@@ -184,6 +192,7 @@ class Vitals:
 
     def readiness(self) -> dict[str, Any]:
         """What /readyz tells: ready once the buffer is open and every machine was tried at least once."""
+        self.look()
         level = self.buffer() if self.buffer is not None else None
         machines = {name: self._machine_state(machine) for name, machine in self.machines.items()}
         untried = [name for name, machine in self.machines.items() if not machine.tried]

@@ -25,6 +25,7 @@ _BOUNDS = (*(str(edge) for edge in BUCKETS), "+Inf")
 
 def exposition(vitals: Vitals) -> bytes:
     """The text for /metrics."""
+    vitals.look()
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Vitals(vitals))
     return generate_latest(registry)

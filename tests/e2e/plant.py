@@ -52,8 +52,9 @@ class Simulators:
 
     def kill(self) -> None:
         """End it at once, whatever state it is in."""
-        self.process.kill()
-        self.process.communicate()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
 
     def stop(self) -> None:
         """End it; its logs are complete afterwards."""

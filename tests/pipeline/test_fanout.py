@@ -31,7 +31,7 @@ class KeptBoard:
     def __init__(self) -> None:
         self.states: dict[str, Mapping[str, Any] | bytes] = {}
 
-    def retain(self, topic: str, payload: Mapping[str, Any] | bytes) -> None:
+    def retain(self, topic: str, payload: Mapping[str, Any] | bytes, *, expiry: float | None = None) -> None:
         self.states[topic] = payload
 
 

@@ -146,3 +146,26 @@ async def test_a_swallowed_cancellation_still_ends_the_sampler() -> None:
 
     async with asyncio.timeout(5), sampling(Swallowing(0.02)):
         await asyncio.sleep(0.05)
+
+
+async def test_a_cancellation_lost_in_a_connect_that_succeeds_still_ends_the_sampler() -> None:
+    """asyncua connects through wait_for as well: the session would go on scanning for ever."""
+
+    class Losing(Scripted):
+        async def connect(self) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    async with asyncio.timeout(5), sampling(Losing(0.02)):
+        await asyncio.sleep(0.05)
+
+
+async def test_the_state_of_a_dead_machine_is_told() -> None:
+    """`on_try` is called after a failure too, so that nobody goes on showing good tags."""
+    driver = Scripted(0.02)
+    seen: list[bool] = []
+    async with sampling(driver) as (sampler, _):
+        sampler.on_try = lambda: seen.append(sampler.state.connected)
+        await until(lambda: True in seen)
+        driver.down = True
+        await until(lambda: seen[-1] is False)

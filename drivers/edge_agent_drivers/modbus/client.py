@@ -198,9 +198,13 @@ class ModbusLine:
         try:
             async with asyncio.timeout(self._timeout):
                 await loop.create_connection(lambda: connection, self._host, self._port)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name at all
+        except TimeoutError as error:
             connection.close()
             raise LineLost(f"no connection to {self} within {self._timeout:g} s") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name at all
+            connection.close()
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise LineLost(f"no connection to {self}: {why}") from error
         except BaseException:
             connection.close()
             raise
