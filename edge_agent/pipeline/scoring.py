@@ -232,7 +232,7 @@ def read_model(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     if path.stat().st_size > LARGEST_MODEL:
         raise ModelError(f"{path} is larger than {LARGEST_MODEL} bytes")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
