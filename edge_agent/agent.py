@@ -60,7 +60,7 @@ class Agent:
         self.journal = Journal(
             self.folder / "agent" / "journal.db", self.clock, configuration.buffer, readers=["mqtt"]
         )
-        self._pipeline_vitals = PipelineVitals(self.vitals, self.clock)
+        self._pipeline_vitals = PipelineVitals(self.vitals)
         self._observer = Observers([self._pipeline_vitals, *observers])
         self._drain = drain
 
@@ -267,7 +267,7 @@ class HistorianProcess:
                 ["mqtt.url is embedded: that broker is only for the agent it lives in; name one"]
             )
         historian = Historian(self._configuration, Clock(), state_folder(self._configuration))
-        watch = PipelineVitals(self._vitals, Clock())
+        watch = PipelineVitals(self._vitals)
         watch.watch_delivery(historian.delivery, historian.journal, SINK_SILENCE)
         watch.watch_intake(historian.intake.dropped)
         try:

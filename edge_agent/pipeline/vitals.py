@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from edge_agent.buffer import Delivery, Journal
-from edge_agent.clock import Clock
 from edge_agent.pipeline.machine import MachineLine
 from edge_agent.pipeline.observer import Observer
 from edge_agent.pipeline.sampler import LONGEST_RETRY
@@ -20,9 +19,8 @@ GRACE = 30.0
 class PipelineVitals(Observer):
     """Counts for `Vitals`; cheap, per scan."""
 
-    def __init__(self, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, vitals: Vitals) -> None:
         self._vitals = vitals
-        self._clock = clock
         self._machines: dict[str, tuple[MachineVitals, ScanVitals, Progress, MachineLine]] = {}
 
     def watch_machine(self, line: MachineLine) -> None:
