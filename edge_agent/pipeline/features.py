@@ -54,7 +54,11 @@ class Row:
 
 
 class FeatureRows:
-    """Turns the batches of one machine into rows."""
+    """Turns the batches of one machine into rows.
+
+    A row is closed by the first batch that is newer than it: what a server sends of one instant may come in
+    several notifications, and a row of half old and half new values would look like a fault.
+    """
 
     def __init__(self, columns: Sequence[Column], period: float, hold: float) -> None:
         """`period` and `hold` are seconds of the agent's clock."""
@@ -63,17 +67,25 @@ class FeatureRows:
         self._hold = int(hold * SECOND)
         self._cells = {column.name: _Cell() for column in columns}
         self._last_row = 0
+        self._due: int | None = None
+        self._running = -1
 
     def take(self, batch: SampleBatch, running: bool | None) -> Row | None:
-        """Note a batch; the row that is due with it, if one is."""
+        """Note a batch, and whether the machine runs as of it; the row that it closes, if it closes one."""
+        row = self._close() if self._due is not None and batch.timestamp > self._due else None
         for index, name in enumerate(batch.names):
             if (cell := self._cells.get(name)) is not None:
                 self._note(cell, batch, index)
-        if batch.timestamp - self._last_row < self._period:
-            return None
-        self._last_row = batch.timestamp
-        values = tuple(cell.value(batch.timestamp, self._hold) for cell in self._cells.values())
-        return Row(batch.timestamp, values, -1 if running is None else int(running))
+        self._running = -1 if running is None else int(running)
+        if self._due is None and batch.timestamp - self._last_row >= self._period:
+            self._due = batch.timestamp
+        return row
+
+    def _close(self) -> Row:
+        time = self._last_row = self._due or 0
+        self._due = None
+        values = tuple(cell.value(time, self._hold) for cell in self._cells.values())
+        return Row(time, values, self._running)
 
     @staticmethod
     def _note(cell: _Cell, batch: SampleBatch, index: int) -> None:
