@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -33,6 +32,7 @@ from edge_agent.vitals import BufferLevel, Vitals, sd_notify
 
 log = logging.getLogger(__name__)
 
+DIFFERS = "an agent runs with other settings for this machine: restart it with this file, or stop it and read"
 SINK_SILENCE = 180.0
 """Seconds without a try, with rows waiting, after which the sink's loop counts as stuck."""
 
@@ -174,7 +174,7 @@ class Agent:
                 continue
             line = self.lines[name] = self._line(name, settings, shared)
             line.restore([alert for alert in stored if alert.machine == name])
-            board.retain(f"{line.place.topic}/meta", line.meta(self._hash(settings)))
+            board.retain(f"{line.place.topic}/meta", line.meta(settings.fingerprint))
             self._pipeline_vitals.watch_machine(line)
             await stack.enter_async_context(_background(group, line.run(), f"machine:{name}"))
         self._retire(stored, board, store)
@@ -196,10 +196,6 @@ class Agent:
 
     def _line(self, name: str, settings: MachineSettings, shared: Shared) -> MachineLine:
         return MachineLine(name, settings, Place(name, self.configuration.levels(name)), shared)
-
-    @staticmethod
-    def _hash(settings: MachineSettings) -> str:
-        return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
 
     async def _empty_journal(self) -> None:
         """The machines have ended: commit what they left, and give the sink a moment to take it."""
@@ -236,13 +232,19 @@ class Agent:
         await stack.enter_async_context(_background(group, serve_on(app, channel), "web"))
 
     async def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The control socket's `read`: one scan of the named machines, through their running connections."""
-        wanted = [name for name in request.get("machines", self.lines) if name in self.lines]
-        results = await asyncio.gather(*(self._read_one(self.lines[name]) for name in wanted))
+        """The control socket's `read`: one scan of the named machines, through their running connections.
+
+        `machines` maps names to the fingerprints of the asker's settings: values read by other settings would
+        be taken for the answer to a question nobody asked.
+        """
+        wanted = {name: mark for name, mark in request["machines"].items() if name in self.lines}
+        results = await asyncio.gather(*(self._read_one(self.lines[n], mark) for n, mark in wanted.items()))
         return dict(zip(wanted, results, strict=True))
 
     @staticmethod
-    async def _read_one(line: MachineLine) -> dict[str, Any]:
+    async def _read_one(line: MachineLine, fingerprint: str) -> dict[str, Any]:
+        if fingerprint != line.settings.fingerprint:
+            return {"tags": line.unread(), "error": DIFFERS}
         try:
             return {"tags": await line.read_once(), "error": ""}
         except DriverError as error:

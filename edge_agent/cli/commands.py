@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")]
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The YAML configuration.")]
 
 
@@ -47,7 +48,7 @@ def _root(
 
 @app.command(epilog="Example: edge-agent demo --headless --seconds 60 --json")
 def demo(
-    headless: Annotated[bool, typer.Option("--headless", help="No screen; end by itself.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="No screen, only the result.")] = False,
     seconds: Annotated[int, typer.Option(min=30, max=3600, help="Ceiling of wall time.")] = 60,
     json_output: Json = False,
     seed: Annotated[int, typer.Option(help="Seed of the simulated machines.")] = 1,
@@ -110,8 +111,8 @@ def simulate(
         str | None, typer.Argument(help="A bundled scenario (--list) or a YAML file.")
     ] = None,
     list_scenarios: Annotated[bool, typer.Option("--list", help="List the bundled scenarios.")] = False,
-    port_modbus: Annotated[int | None, typer.Option(help="Modbus TCP port; 0 takes a free one.")] = None,
-    port_opcua: Annotated[int | None, typer.Option(help="OPC UA port; 0 takes a free one.")] = None,
+    port_modbus: Port = None,
+    port_opcua: Port = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     speed: Annotated[float, typer.Option(min=0.001, help="Simulated seconds per second.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same machine.")] = 1,

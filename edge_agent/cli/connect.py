@@ -35,7 +35,8 @@ async def try_connections(configuration: Configuration) -> list[Answer]:
 
 def _through_agent(configuration: Configuration) -> dict[str, Answer]:
     """What the running agent says of its machines; empty where none runs."""
-    request = {"command": "read", "machines": list(configuration.machines)}
+    marks = {name: settings.fingerprint for name, settings in configuration.machines.items()}
+    request = {"command": "read", "machines": marks}
     answer = control.ask(state_folder(configuration), request)
     if answer is None:
         return {}

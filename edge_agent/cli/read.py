@@ -23,8 +23,10 @@ def read(config: Path, machine: str | None, *, json_output: bool) -> int:
     configuration = require(config)
     wanted = _wanted(configuration, machine)
     state = state_folder(configuration)
-    answer = control.ask(state, {"command": "read", "machines": sorted(wanted)})
+    marks = {name: settings.fingerprint for name, settings in wanted.items()}
+    answer = control.ask(state, {"command": "read", "machines": marks})
     if answer is not None:
+        print("read through the running agent", file=sys.stderr)
         unknown = {"tags": {}, "error": "the running agent does not know it: restart the agent"}
         answer = {name: answer.get(name, unknown) for name in wanted}
     results = answer if answer is not None else asyncio.run(_read_all(wanted, state / "agent"))

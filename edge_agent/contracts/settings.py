@@ -5,6 +5,7 @@ These models are read by `check` and `schema`, so nothing here may import a prot
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -287,6 +288,11 @@ class MachineSettings(StrictModel):
         if self.every is not None and self.scan is not None:
             raise ValueError("a machine has either `every` or `scan`, not both")
         return self
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same settings, secrets left out: says whether two configurations differ."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def rate_of(self, tag: TagSettings) -> float:
         """Seconds between scans of `tag`; scan classes were resolved to `every` when the file was loaded."""

@@ -82,7 +82,7 @@ class Screen(Observer):
         self._started = started
         self._footer = footer
         self._machines: dict[str, _View] = {}
-        self._alerts: deque[Alert] = deque(maxlen=6)
+        self._alerts: dict[tuple[str, str], tuple[int, Alert]] = {}
         self._past = ""
 
     def add(self, name: str, settings: MachineSettings, tags: Sequence[Tag]) -> None:
@@ -115,7 +115,8 @@ class Screen(Observer):
     def alert(self, alert: Alert) -> None:
         """Note what was raised or is back to normal; not what is suppressed by design."""
         if alert.occurrence and alert.state is not AlarmState.SUPPRESSED:
-            self._alerts.appendleft(alert)
+            self._alerts.pop((alert.machine, alert.id), None)
+            self._alerts[alert.machine, alert.id] = (self._clock.now(), alert)
 
     def render(self) -> RenderableType:
         """The whole screen."""
@@ -143,7 +144,7 @@ class Screen(Observer):
         table = Table(box=None, expand=True, pad_edge=False, show_header=False)
         table.add_column(ratio=7, overflow="ellipsis", no_wrap=True)
         table.add_column(ratio=3, justify="right", no_wrap=True)
-        table.add_column(ratio=2, no_wrap=True)
+        table.add_column(min_width=6, no_wrap=True)
         table.add_column(min_width=SPARK_WIDTH, no_wrap=True)
         shares = view.score.contributions if view.score else {}
         faults = view.score.faults if view.score else {}
@@ -175,20 +176,20 @@ class Screen(Observer):
             return Text(f"health: {words} {score.progress:.0%}\n", style=style)
         if math.isnan(score.value):
             return Text(f"health: {words}\n", style=style)
-        filled = min(20, int(score.value * 10))
-        bar = "█" * filled + "░" * (20 - filled)
-        return Text(f"health: {words}  {bar} {score.value:.2f} of limit\n", style=style)
+        filled = min(12, int(score.value * 6))
+        bar = "█" * filled + "░" * (12 - filled)
+        return Text(f"health: {words}  {bar} {score.value:.2f} x\n", style=style)
 
     def _alert_panel(self) -> RenderableType:
         if not self._alerts:
             return Panel(Text("nothing to report", style="dim"), title="alerts", border_style="dim")
-        lines = [self._alert(alert) for alert in self._alerts]
+        lines = [self._alert(at, alert) for at, alert in reversed(self._alerts.values())]
         return Panel(Group(*lines), title="alerts", border_style="yellow")
 
     @staticmethod
-    def _alert(alert: Alert) -> Text:
+    def _alert(at: int, alert: Alert) -> Text:
         style = "bold red" if alert.kind is AlarmKind.HEALTH and alert.active else "yellow"
-        when = iso(alert.cleared_at or alert.raised_at)[5:16].replace("T", " ")
+        when = iso(at)[5:16].replace("T", " ")
         return Text.assemble(
             (f"{when} ", "dim"),
             (f"{alert.machine} ", "bold"),

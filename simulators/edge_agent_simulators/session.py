@@ -225,6 +225,7 @@ class Session:
             show(json.dumps(said, ensure_ascii=False))
         else:
             show("\n".join(_yaml(machines)))
+            say("with a line `site: NAME` above it, that is a whole agent.yaml")
         say(f"{self._feed.about}; {self._options.speed:g} times real time; stop with Ctrl-C")
 
 
