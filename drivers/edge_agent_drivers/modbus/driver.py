@@ -9,12 +9,13 @@ from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
-from edge_agent_drivers.modbus.client import ModbusLine
 from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
+from edge_agent_drivers.modbus.tcp import tcp_dial
 
 
 class ModbusDriver(Driver):
@@ -34,10 +35,10 @@ class ModbusDriver(Driver):
         self._stamp = Stamp(clock)
         self._plans = plan_groups(settings)
         self._limits = limits_of(settings)
-        host, port = settings.endpoint
+        endpoint = settings.endpoint
         self._line = ModbusLine(
-            host,
-            port,
+            str(endpoint),
+            tcp_dial(endpoint.host, endpoint.port),
             timeout=settings.answer_timeout,
             pause=settings.comm.pause,
             connect_pause=settings.comm.connect_pause,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from edge_agent.types import Status, Value
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.client import ModbusLine
 from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.plan import Bit, Block, Limits, Span
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
@@ -20,10 +19,10 @@ from edge_agent.contracts.settings import MachineSettings, Name, StrictModel, Ta
 from edge_agent.units import Duration
 from edge_agent_drivers import codec
 from edge_agent_drivers.modbus.address import AddressField
+from edge_agent_drivers.modbus.endpoint import Endpoint, parse_endpoint
 from edge_agent_drivers.modbus.orders import Order, Orders
 from edge_agent_drivers.scaling import Scaling, linear, two_point
 
-DEFAULT_PORT = 502
 MOST_REGISTERS = 125
 Type = Literal[
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
@@ -174,8 +173,7 @@ def _bit_problems(tag: ModbusTag) -> Iterator[tuple[str, str]]:
         yield "bits", f"two bits are named '{name}'"
 
 
-_URL = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@?]+)(:(?P<port>\d{1,5}))?/?")
-_LATER = {"udp": "UDP", "tls": "TLS", "rtu": "serial lines", "rtu+tcp": "RTU over TCP"}
+_NOT_YET = {"udp": "UDP", "tls": "TLS", "rtu": "serial lines", "rtu+tcp": "RTU over TCP"}
 
 
 class ModbusMachine(MachineSettings):
@@ -197,12 +195,9 @@ class ModbusMachine(MachineSettings):
     tags: dict[Name, ModbusTag] = {}
 
     @property
-    def endpoint(self) -> tuple[str, int]:
-        """Host and port."""
-        match = _URL.fullmatch(self.url)
-        if match is None:
-            raise ValueError(f"'{self.url}' is not tcp://host:port")
-        return match["host"].strip("[]"), int(match["port"] or DEFAULT_PORT)
+    def endpoint(self) -> Endpoint:
+        """Where the device is."""
+        return parse_endpoint(self.url)
 
     @property
     def answer_timeout(self) -> float:
@@ -225,14 +220,14 @@ class ModbusMachine(MachineSettings):
         return self
 
     def _url_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        scheme, separator, _ = self.url.partition("://")
-        if scheme in _LATER:
-            yield ("url",), f"not yet: {scheme}:// ({_LATER[scheme]}); only tcp://host:port works"
-        elif (match := _URL.fullmatch(self.url)) is None:
-            hint = "" if separator else f"; did you mean tcp://{self.url}?"
-            yield ("url",), f"'{self.url}' is not a Modbus address: write tcp://host:port{hint}"
-        elif not 1 <= int(match["port"] or DEFAULT_PORT) <= 65535:
-            yield ("url",), f"there is no port {match['port']}: ports go from 1 to 65535"
+        scheme = self.url.partition("://")[0]
+        if scheme in _NOT_YET:
+            yield ("url",), f"not yet: {scheme}:// ({_NOT_YET[scheme]}); only tcp://host:port works"
+            return
+        try:
+            parse_endpoint(self.url)
+        except ValueError as problem:
+            yield ("url",), str(problem)
 
     def _tag_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         names = set(self.tags)

@@ -15,8 +15,11 @@ from typing import Any, cast
 import pytest
 
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.client import FLOOD, Connection, ModbusLine, Question
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, LineLost, NoAnswer, Refused, WrongCount
+from edge_agent_drivers.modbus.line import ModbusLine
+from edge_agent_drivers.modbus.mbap import FLOOD, MbapConnection, frame
+from edge_agent_drivers.modbus.pdu import Question
+from edge_agent_drivers.modbus.tcp import tcp_dial
 from tests.drivers.stage import Liar, honest, reply_to
 
 REPLIES_PER_SEED = 20_000
@@ -28,7 +31,7 @@ class Wire:
     def __init__(self) -> None:
         self.sent = b""
         self.closed = False
-        self.connection = Connection("device")
+        self.connection = MbapConnection("device")
         self.connection.connection_made(cast(asyncio.Transport, self))
 
     def write(self, data: bytes) -> None:
@@ -54,7 +57,7 @@ class Wire:
 @contextlib.asynccontextmanager
 async def connected(port: int, timeout: float = 1.0) -> AsyncIterator[ModbusLine]:
     """An open line to a port on loopback."""
-    line = ModbusLine("127.0.0.1", port, timeout=timeout)
+    line = ModbusLine("127.0.0.1", tcp_dial("127.0.0.1", port), timeout=timeout)
     await line.open()
     try:
         yield line
@@ -65,7 +68,7 @@ async def connected(port: int, timeout: float = 1.0) -> AsyncIterator[ModbusLine
 def right_answer(question: Question, rng: random.Random) -> tuple[bytes, bytes]:
     """A right reply and the registers or bits in it."""
     content = rng.randbytes(question.answer_bytes)
-    return reply_to(question.frame(), bytes((question.table.function, len(content))) + content), content
+    return reply_to(frame(question), bytes((question.table.function, len(content))) + content), content
 
 
 def broken_head(reply: bytes, question: Question, rng: random.Random) -> bytes:
@@ -99,7 +102,7 @@ def stale_before(reply: bytes, question: Question, rng: random.Random) -> bytes:
 def other_quantity(reply: bytes, question: Question, rng: random.Random) -> bytes:
     """A well-formed reply with more or fewer bytes than were asked for."""
     other = rng.choice([n for n in range(252) if n != question.answer_bytes])
-    return reply_to(question.frame(), bytes((reply[7], other)) + rng.randbytes(other))
+    return reply_to(frame(question), bytes((reply[7], other)) + rng.randbytes(other))
 
 
 MUTATIONS: Sequence[Callable[[bytes, Question, random.Random], bytes]] = (
@@ -112,8 +115,8 @@ MUTATIONS: Sequence[Callable[[bytes, Question, random.Random], bytes]] = (
     lambda reply, _, rng: reply[rng.randrange(1, len(reply)) :],
     lambda reply, _, rng: reply + rng.randbytes(rng.randint(1, 300)),
     lambda reply, _, rng: rng.randbytes(rng.randrange(700)),
-    lambda _, question, rng: reply_to(question.frame(), rng.randbytes(rng.randrange(1, 254))),
-    lambda reply, question, rng: reply_to(question.frame(), bytes((reply[7] | 0x80, rng.randrange(256)))),
+    lambda _, question, rng: reply_to(frame(question), rng.randbytes(rng.randrange(1, 254))),
+    lambda reply, question, rng: reply_to(frame(question), bytes((reply[7] | 0x80, rng.randrange(256)))),
 )
 """What makes a wrong reply of the right one, or puts something around it. The registers themselves are never
 touched: Modbus TCP has no checksum that would tell."""
@@ -139,7 +142,7 @@ async def test_mutated_replies_give_a_fault_or_the_genuine_value(seed: int) -> N
             n % 65535 + 1, rng.randrange(256), rng.choice(list(Table)), n % 65000, rng.randint(1, 125)
         )
         answer = wire.connection.ask(question)
-        assert wire.sent == question.frame()
+        assert wire.sent == frame(question)
         reply, content = right_answer(question, rng)
         honestly = rng.randrange(4) == 0
         genuine += honestly
@@ -165,10 +168,10 @@ async def test_bytes_between_two_questions_are_no_answer() -> None:
     for early in (0, 1, 5, 11):
         wire = Wire()
         question = Question(8, 1, Table.HOLDING, 0, 1)
-        wire.feed(reply_to(question.frame(), b"\x03\x02\0\x07")[: early or None])
+        wire.feed(reply_to(frame(question), b"\x03\x02\0\x07")[: early or None])
         answer = wire.connection.ask(question)
         assert not answer.done()
-        wire.feed(reply_to(question.frame(), b"\x03\x02\0\x09"))
+        wire.feed(reply_to(frame(question), b"\x03\x02\0\x09"))
         assert answer.result() == b"\0\x09"
 
 
@@ -177,7 +180,7 @@ async def test_a_fault_nobody_waits_for_is_harmless() -> None:
     wire = Wire()
     question = Question(1, 1, Table.HOLDING, 0, 1)
     wire.connection.ask(question).cancel()
-    wire.feed(reply_to(question.frame(), b"\x03\x02\0\x07"))
+    wire.feed(reply_to(frame(question), b"\x03\x02\0\x07"))
     wire.feed(bytes(2 * FLOOD))
     wire.connection.connection_lost(None)
     wire.connection.close()
@@ -186,7 +189,7 @@ async def test_a_fault_nobody_waits_for_is_harmless() -> None:
 
 def test_no_request_but_four_that_read_can_be_encoded() -> None:
     """Every table there is gives a reading function, and the rest of the frame is what was asked for."""
-    frames = {table: Question(0x0102, 3, table, 0x0405, 0x07).frame() for table in Table}
+    frames = {table: frame(Question(0x0102, 3, table, 0x0405, 0x07)) for table in Table}
     assert {frame[7] for frame in frames.values()} == {1, 2, 3, 4}
     assert frames[Table.INPUT] == bytes.fromhex("0102 0000 0006 03 04 0405 0007")
 
@@ -273,7 +276,7 @@ async def test_a_device_that_takes_no_connection_costs_the_timeout() -> None:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(device.getsockname())
-        line = ModbusLine(*device.getsockname(), timeout=0.1)
+        line = ModbusLine("device", tcp_dial(*device.getsockname()), timeout=0.1)
         began = time.monotonic()
         with pytest.raises(LineLost, match=r"no connection to .* within 0\.1 s"):
             await line.open()
@@ -286,7 +289,7 @@ async def test_a_host_that_is_not_there_is_a_lost_line(host: str) -> None:
     """Refused, unknown, or no name at all."""
     with socket.create_server(("127.0.0.1", 0)) as device:
         port = device.getsockname()[1]
-    line = ModbusLine(host, port, timeout=5.0)
+    line = ModbusLine(host, tcp_dial(host, port), timeout=5.0)
     with pytest.raises(LineLost, match="no connection"):
         await line.open()
     with pytest.raises(LineLost, match="not connected"):

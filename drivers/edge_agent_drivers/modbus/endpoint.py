@@ -1,0 +1,87 @@
+"""Where a Modbus device is, as one writes it in `url`. Pure; opens nothing.
+
+tcp://host:port  udp://host:port  tls://host:port  rtu+tcp://host:port  rtu:///dev/ttyUSB0?baudrate=19200&parity=E
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+SCHEMES = ("tcp", "udp", "tls", "rtu+tcp", "rtu")
+_PORTS = {"tcp": 502, "udp": 502, "tls": 802, "rtu+tcp": 502}
+_NETWORK = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@?]+)(:(?P<port>\d{1,5}))?/?")
+_BYTE_SIZES, _PARITIES, _STOP_BITS = (7, 8), ("N", "E", "O"), (1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One connection: machines with the same endpoint share it. `port` is 0 and `host` the tty for rtu."""
+
+    scheme: str
+    host: str
+    port: int = 0
+    baudrate: int = 19200
+    parity: str = "E"
+    stopbits: int = 1
+    bytesize: int = 8
+
+    @property
+    def serial(self) -> bool:
+        """True for a serial line."""
+        return self.scheme == "rtu"
+
+    def __str__(self) -> str:
+        if self.serial:
+            return self.host
+        return f"{self.host}:{self.port}"
+
+
+def parse_endpoint(url: str) -> Endpoint:
+    """The endpoint that `url` names. ValueError with what to write instead."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        hint = "" if separator else f"; did you mean tcp://{url}?"
+        raise ValueError(f"'{url}' is not a Modbus address: write tcp://host:port{hint}")
+    if scheme == "rtu":
+        return _serial(url, rest)
+    match = _NETWORK.fullmatch(rest)
+    if match is None:
+        raise ValueError(f"'{url}' is not a Modbus address: write {scheme}://host:port")
+    port = int(match["port"] or _PORTS[scheme])
+    if not 1 <= port <= 65535:
+        raise ValueError(f"there is no port {port}: ports go from 1 to 65535")
+    return Endpoint(scheme, match["host"].strip("[]"), port)
+
+
+def _serial(url: str, rest: str) -> Endpoint:
+    path, _, query = rest.partition("?")
+    if not path.startswith("/"):
+        raise ValueError(f"'{url}' is not a serial line: write rtu:///dev/ttyUSB0?baudrate=19200&parity=E")
+    settings = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(settings.keys() - {"baudrate", "parity", "stopbits", "bytesize"})
+    if unknown:
+        raise ValueError(
+            f"'{unknown[0]}' is no setting of a serial line: baudrate, parity, stopbits, bytesize"
+        )
+    parity = settings.get("parity", "E").upper()[:1]
+    if parity not in _PARITIES:
+        raise ValueError(f"parity '{settings['parity']}' does not exist: write N, E or O")
+    # The specification: two stop bits where there is no parity, so that a character always has eleven bits.
+    stop = "2" if parity == "N" and "stopbits" not in settings else settings.get("stopbits", "1")
+    return Endpoint(
+        "rtu",
+        path,
+        baudrate=_number("baudrate", settings.get("baudrate", "19200"), range(50, 4_000_001)),
+        parity=parity,
+        stopbits=_number("stopbits", stop, _STOP_BITS),
+        bytesize=_number("bytesize", settings.get("bytesize", "8"), _BYTE_SIZES),
+    )
+
+
+def _number(name: str, written: str, allowed: range | tuple[int, ...]) -> int:
+    if written.isascii() and written.isdigit() and int(written) in allowed:
+        return int(written)
+    most = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(map(str, allowed))
+    raise ValueError(f"{name} '{written}' does not exist: write {most}")
