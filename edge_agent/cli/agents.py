@@ -1,0 +1,89 @@
+"""Devices as commands reach them: through the agent that reads them, and only else by their own connection.
+
+A second connection pushes others off a PLC with few of them, and a second master garbles a serial line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_agent import control, registry
+from edge_agent.clock import Clock
+from edge_agent.contracts.plugs import Driver
+from edge_agent.contracts.settings import MachineSettings
+from edge_agent.settings.models import Configuration
+from edge_agent.settings.state import state_folder
+
+
+def read_through(state: Path, machines: Mapping[str, MachineSettings]) -> dict[str, dict[str, Any]]:
+    """One scan of each machine whose device a running agent reads: {"tags", "error"} by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in control.sockets(state):
+        wanted = {
+            name: {"mark": settings.fingerprint, "url": settings.url}
+            for name, settings in machines.items()
+            if name not in found
+        }
+        found |= control.ask(path, {"command": "read", "machines": wanted}) or {} if wanted else {}
+    return found
+
+
+class Way:
+    """The way to the device at `settings.url`: somebody's running connection, or one of our own.
+
+    Our own connection is opened by the first question. `machine` is the running agent's name for the device,
+    empty where no agent reads it.
+    """
+
+    def __init__(self, settings: MachineSettings, state: Path) -> None:
+        self._settings, self._state = settings, state
+        self._socket: Path | None = None
+        self._driver: Driver | None = None
+        self.machine = ""
+
+    def look(self) -> None:
+        """Find the agent that reads the device. TemporaryError where one cannot be asked."""
+        for path in control.sockets(self._state):
+            answer = control.ask(path, {"command": "device", "url": self._settings.url})
+            if answer is not None and answer["machine"] is not None:
+                self._socket, self.machine = path, str(answer["machine"])
+                return
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Put a question to the device. DeviceUnreachable, DeviceRefused or EdgeAgentError without answer."""
+        if self._socket is None:
+            return await self._ask_directly(question)
+        request = {"command": "device", "url": self._settings.url, "question": dict(question)}
+        answer = await asyncio.to_thread(control.ask, self._socket, request)
+        if answer is None or answer["machine"] is None:
+            raise control.gone(self._socket)
+        return answer["answer"]
+
+    async def _ask_directly(self, question: Mapping[str, Any]) -> Any:
+        if self._driver is None:
+            settings, state = self._settings, self._state / "agent"
+            driver = registry.driver(settings.driver)("the device", settings, Clock(), state)
+            self._driver = driver
+            await driver.connect()
+        return await self._driver.ask(question)
+
+    async def close(self) -> None:
+        """Close our own connection, if there is one."""
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            await driver.close()
+
+
+@contextlib.asynccontextmanager
+async def way_to(settings: MachineSettings, configuration: Configuration | None) -> AsyncIterator[Way]:
+    """The way to the device at `settings.url`; `configuration` says where its agent keeps its state."""
+    way = Way(settings, state_folder(configuration))
+    await asyncio.to_thread(way.look)
+    try:
+        yield way
+    finally:
+        await way.close()
