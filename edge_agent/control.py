@@ -169,11 +169,6 @@ def ask(path: Path, request: Mapping[str, Any], timeout: float = 30.0) -> Any | 
     return _content(reply)
 
 
-def gone(path: Path) -> TemporaryError:
-    """What to say where an agent that answered before no longer does."""
-    return TemporaryError(f"the running agent at {path} has ended meanwhile: try again")
-
-
 def watch(path: Path, request: Mapping[str, Any], seconds: float | None = None) -> Iterator[Any] | None:
     """What the agent at `path` streams, for `seconds` or until it ends; None where no agent listens.
 

@@ -30,7 +30,9 @@ async def test_a_command_is_answered(tmp_path: Path) -> None:
     path = control.socket_path(tmp_path)
     async with control.serve(path, COMMANDS):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        answer = await asyncio.to_thread(control.ask, control.socket_path(tmp_path), {"command": "echo", "word": "a"})
+        answer = await asyncio.to_thread(
+            control.ask, control.socket_path(tmp_path), {"command": "echo", "word": "a"}
+        )
     assert answer == {"heard": "a"}
     assert not path.exists()
 

@@ -15,6 +15,13 @@ from edge_agent import control, registry
 from edge_agent.clock import Clock
 from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
+from edge_agent.errors import (
+    DeviceRefused,
+    DeviceUnreachable,
+    DriverError,
+    EdgeAgentError,
+    TemporaryError,
+)
 from edge_agent.settings.models import Configuration
 from edge_agent.settings.state import state_folder
 
@@ -54,22 +61,31 @@ class Way:
                 return
 
     async def ask(self, question: Mapping[str, Any]) -> Any:
-        """Put a question to the device. DeviceUnreachable, DeviceRefused or EdgeAgentError without answer."""
+        """Put a question to the device. DeviceUnreachable or DeviceRefused where there is no answer."""
         if self._socket is None:
             return await self._ask_directly(question)
         request = {"command": "device", "url": self._settings.url, "question": dict(question)}
-        answer = await asyncio.to_thread(control.ask, self._socket, request)
+        try:
+            answer = await asyncio.to_thread(control.ask, self._socket, request)
+        except TemporaryError as error:
+            raise DeviceUnreachable(str(error)) from error
+        except EdgeAgentError as error:
+            raise DeviceRefused(str(error)) from error
         if answer is None or answer["machine"] is None:
-            raise control.gone(self._socket)
+            raise DeviceUnreachable("the running agent has ended meanwhile: try again")
         return answer["answer"]
 
     async def _ask_directly(self, question: Mapping[str, Any]) -> Any:
-        if self._driver is None:
-            settings, state = self._settings, self._state / "agent"
-            driver = registry.driver(settings.driver)("the device", settings, Clock(), state)
-            self._driver = driver
-            await driver.connect()
-        return await self._driver.ask(question)
+        settings = self._settings
+        try:
+            if self._driver is None:
+                # No state folder: a command leaves nothing behind.
+                self._driver = registry.driver(settings.driver)(settings.url, settings, Clock())
+                await self._driver.connect()
+            return await self._driver.ask(question)
+        except DriverError as error:
+            # There is no machine yet that could be named.
+            raise type(error)(str(error).removeprefix(f"machine {settings.url}: ")) from error
 
     async def close(self) -> None:
         """Close our own connection, if there is one."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Ask = Callable[[Mapping[str, Any]], Awaitable[Any]]
 """Puts a question to a device, over whichever connection there is: `Driver.ask` of somebody's driver.
 
-DeviceUnreachable, DeviceRefused or EdgeAgentError where there is no answer.
+DeviceUnreachable or DeviceRefused where there is no answer.
 """
 
 
