@@ -3,7 +3,8 @@
 - Exception 2 on a block of several values: the block is halved until the refused values are found, once.
   They are quarantined (bad, illegal_address), the others are joined again, and one quarantined value per scan
   is tried again when its time has come. Where no single value is to blame, the pieces stay apart until then.
-- Exception 3 on a block: the device's maximum is halved and remembered for the machine.
+- Exception 3 on a block: the device's maximum is halved and remembered for the machine. Where a single value is
+  refused like that, the value is to blame: it is quarantined, and the maximum is as before.
 - A block that stays silent, or whose answers have the wrong length, while the others answer, is left alone
   for a while after three scans, so that it does not cost every scan a timeout.
 """
@@ -64,7 +65,7 @@ class GroupScan:
         self._strikes: dict[Key, _Strikes] = {}
         self._said: dict[Key, str] = {}
         self._found = False
-        self._limits = device.limits
+        self._limits = self._limits_before = device.limits
         self.blocks: list[Block] = []
         self._rebuild()
 
@@ -100,6 +101,7 @@ class GroupScan:
 
     def _begin(self, row: Row, now: float) -> None:
         self._found = False
+        self._limits_before = self._device.limits
         if self._cuts and now >= self._cuts_until:
             self._cuts.clear()
             self._rebuild()
@@ -179,6 +181,8 @@ class GroupScan:
         if refused.code == TOO_MANY and self._lowered(block):
             await self._pieces(coalesce(block.spans, self._device.limits), refused.status, row)
         elif refused.code in (ILLEGAL_ADDRESS, TOO_MANY):
+            if refused.code == TOO_MANY:
+                self._device.limits = self._limits_before
             await self._search(block, refused.status, str(refused), row)
         else:
             row.fail(block.spans, refused.status)
@@ -225,6 +229,13 @@ class GroupScan:
         """After a scan: join what was cut to find a refused value; let blocks rest that fail alone."""
         if self._found and row.budget > 0:
             self._cuts.clear()
+        if self._device.limits != self._limits_before:
+            most = self._device.limits
+            log.warning(
+                "%s: the device refuses requests over %d registers or %d bits (exception 3): "
+                "set max_registers: %d",
+                self._device.machine, most.registers, most.bits, min(most.registers, max(1, most.bits // 16)),
+            )  # fmt: skip
         if row.budget < SEARCH_BUDGET or self._found or self._limits != self._device.limits:
             self._rebuild()
         if not row.answered:
