@@ -428,6 +428,27 @@ async def test_e10_a_reset_on_each_nth_request(every: int, modbus: ModbusFactory
         assert good >= bad if every > 2 else (good > 0) == (every > 1)
 
 
+async def test_e10_what_comes_and_goes_does_not_fill_the_journal(
+    modbus: ModbusFactory, said: Callable[[], list[str]]
+) -> None:
+    """A hundred faults on any block, in words that differ each time, are said once per block and `retest`."""
+    rng = random.Random(11)
+
+    def behave(_asked: Asked, right: bytes) -> Sequence[bytes]:
+        if rng.randrange(4) == 0:
+            return [rng.randbytes(2) + right[2:]]
+        return [right]
+
+    async with Oracle(behave) as device:
+        driver = modbus(device.port, TAGS, comm={"timeout": "10ms", "retest": "1h"})
+        await driver.connect()
+        _, bad = await scans_without_fakes(driver, device, 100)
+        assert bad > 50
+        lines = said()
+        for words in ("answered for unit", "answers again", "tried again in"):
+            assert len([line for line in lines if words in line]) <= 3 * len(TAGS), words
+
+
 async def test_e10_a_device_with_room_for_one_connection(modbus: ModbusFactory) -> None:
     """Timeouts, resets, closed connections one after the other: never two sockets, and it heals."""
     rng = random.Random(10)

@@ -46,7 +46,7 @@ class Row:
     gone: bool = False
     """True once the connection could not be opened again: nothing more is asked."""
     budget: int = SEARCH_BUDGET
-    notes: list[tuple[Block, str]] = field(default_factory=list)
+    notes: list[tuple[Block, LineFault]] = field(default_factory=list)
     """What went wrong with which block; said only where others answered, else the sampler says it."""
 
     def fail(self, spans: tuple[Span, ...], status: Status) -> None:
