@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import HealthSettings, MachineSettings
 from edge_agent.errors import DeviceRefused
-from edge_agent.types import Kind, ReadGroup, Record, SampleBatch, Score
+from edge_agent.types import ConditionReport, Kind, ReadGroup, Record, SampleBatch, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,13 @@ class Driver(ABC):
         where the connection is gone and no scan would succeed either.
         """
         raise DeviceRefused(f"this driver answers no questions ({question.get('do')})")
+
+    def conditions(self) -> ConditionReport | None:
+        """What the controller's own alarms have become since the last call; None where nothing is new.
+
+        Called after each scan. A driver whose machine has no alarms of its own leaves this as it is.
+        """
+        return None
 
     @abstractmethod
     async def close(self) -> None:
