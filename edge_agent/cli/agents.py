@@ -46,8 +46,8 @@ class Way:
     empty where no agent reads it.
     """
 
-    def __init__(self, settings: MachineSettings, state: Path) -> None:
-        self._settings, self._state = settings, state
+    def __init__(self, settings: MachineSettings, state: Path, name: str | None = None) -> None:
+        self._settings, self._state, self._name = settings, state, name
         self._socket: Path | None = None
         self._driver: Driver | None = None
         self.machine = ""
@@ -77,14 +77,14 @@ class Way:
 
     async def _ask_directly(self, question: Mapping[str, Any]) -> Any:
         settings = self._settings
+        # A device that is in no configuration leaves nothing behind; a machine has its own certificate there.
+        name, state = (self._name, self._state / "agent") if self._name else (settings.url, None)
         try:
             if self._driver is None:
-                # No state folder: a command leaves nothing behind.
-                self._driver = registry.driver(settings.driver)(settings.url, settings, Clock())
+                self._driver = registry.driver(settings.driver)(name, settings, Clock(), state)
                 await self._driver.connect()
             return await self._driver.ask(question)
         except DriverError as error:
-            # There is no machine yet that could be named.
             raise type(error)(str(error).removeprefix(f"machine {settings.url}: ")) from error
 
     async def close(self) -> None:
@@ -95,9 +95,14 @@ class Way:
 
 
 @contextlib.asynccontextmanager
-async def way_to(settings: MachineSettings, configuration: Configuration | None) -> AsyncIterator[Way]:
-    """The way to the device at `settings.url`; `configuration` says where its agent keeps its state."""
-    way = Way(settings, state_folder(configuration))
+async def way_to(
+    settings: MachineSettings, configuration: Configuration | None, name: str | None = None
+) -> AsyncIterator[Way]:
+    """The way to the device at `settings.url`; `configuration` says where its agent keeps its state.
+
+    `name` is the machine's, where the settings are those of a machine of the configuration.
+    """
+    way = Way(settings, state_folder(configuration), name)
     await asyncio.to_thread(way.look)
     try:
         yield way

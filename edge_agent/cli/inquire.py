@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,13 +39,13 @@ def inquire(
     kind, function = registry.inquiry(inquiry)
     configuration = require(config) if config is not None else None
     try:
-        found = _settings(kind, url, configuration, machine, settings or {})
+        name, found = _settings(kind, url, configuration, machine, settings or {})
     except ValueError as problem:
         print(_told(problem), file=sys.stderr)
         return _USAGE
 
     async def run() -> int:
-        async with way_to(found, configuration) as way:
+        async with way_to(found, configuration, name) as way:
             return await function(way.ask, _where(found, way), **options)
 
     return asyncio.run(run())
@@ -60,8 +62,8 @@ def _settings(
     configuration: Configuration | None,
     machine: str | None,
     given: dict[str, Any],
-) -> MachineSettings:
-    """Settings of the device, without tags. ValueError or ConfigError where there are none."""
+) -> tuple[str | None, MachineSettings]:
+    """The machine's name, if it is one, and its settings without tags. ValueError or ConfigError for none."""
     known = configuration.machines if configuration is not None else {}
     if machine is not None and machine not in known:
         names = ", ".join(known) or "none (name the file with -c)"
@@ -72,10 +74,13 @@ def _settings(
     if machine is not None:
         if known[machine].driver != kind:
             raise ValueError(f"{machine} is a machine of driver {known[machine].driver}, not {kind}")
-        return known[machine].model_copy(update={"tags": {}, **({"url": full} if full else {})})
+        if given:
+            options = ", ".join(f"--{name}" for name in given)
+            raise ValueError(f"{options}: the configuration says that for {machine}; leave it out here")
+        return machine, known[machine].model_copy(update={"tags": {}, **({"url": full} if full else {})})
     if full is None:
         raise ValueError("name the device by its URL, or a machine with -c FILE --machine NAME")
-    return registry.driver_settings(kind).model_validate({"driver": kind, "url": full, **given})
+    return None, registry.driver_settings(kind).model_validate({"driver": kind, "url": full, **given})
 
 
 def _with_scheme(kind: str, url: str) -> str:
@@ -91,3 +96,17 @@ def _told(problem: ValueError) -> str:
             for error in problem.errors()
         )
     return str(problem)
+
+
+def security_of(policy: str | None, username: str | None) -> dict[str, Any] | None:
+    """The `security` of a server as options of a command line say it; None where they say nothing."""
+    if policy is None and username is None:
+        return None
+    name, _, mode = (policy or "None").partition("/")
+    found: dict[str, Any] = {"policy": name}
+    if mode:
+        found["mode"] = mode
+    if username is not None:
+        password = os.environ.get("EDGE_AGENT_PASSWORD")
+        found |= {"username": username, "password": password or getpass.getpass(f"Password of {username}: ")}
+    return found

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge_agent.cli.commands.app import ConfigFile, Json, app, ask, group
+from edge_agent.cli.commands.app import ConfigFile, Json, Machine, app, ask, group
 
 FoundConfig = Annotated[
     Path | None,
@@ -15,7 +15,15 @@ FoundConfig = Annotated[
         "--config", "-c", metavar="FILE", help="Its agent is asked, and its settings of the device are used."
     ),
 ]
-Timeout = Annotated[str, typer.Option(metavar="DURATION", help="How long to wait for an answer.")]
+Timeout = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="How long to wait for an answer, as 3s.")
+]
+Root = Annotated[str, typer.Option(metavar="NODE", help="Start here; default: the Objects folder.")]
+
+
+def _given(**settings: object) -> dict[str, object]:
+    """The settings of a device that were given on the command line."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 @app.command(epilog="Example: edge-agent read -c agent.yaml pump-1")
@@ -28,6 +36,23 @@ def read(
     from edge_agent.cli.read import read as run_read
 
     ask(run_read, config, machine, json_output=json_output)
+
+
+@app.command(epilog="Example: edge-agent tap -c agent.yaml pump-1 --json --seconds 10")
+def tap(
+    config: ConfigFile,
+    machines: Annotated[
+        list[str] | None, typer.Argument(metavar="[MACHINE...]", help="Only these machines.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, metavar="N", help="Stop after so long; default: Ctrl-C.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON document a scan, in lines.")] = False,
+) -> None:
+    """Show samples live, as the running agent reads them."""
+    from edge_agent.cli.tap import tap as run_tap
+
+    ask(run_tap, config, machines or (), json_output=json_output, seconds=seconds)
 
 
 @app.command(epilog="Example: edge-agent probe tcp://10.0.4.21:502 --unit-id 1 holding:100 --expect 0,25")
@@ -46,7 +71,7 @@ def probe(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the tag in the YAML line.")] = "value",
     address_base: Annotated[int, typer.Option(min=0, max=1, help="1: the manual counts from one.")] = 0,
-    timeout: Timeout = "1s",
+    timeout: Timeout = None,
     config: FoundConfig = None,
     json_output: Json = False,
 ) -> None:
@@ -58,7 +83,7 @@ def probe(
         "probe",
         url,
         config=config,
-        settings={"timeout": timeout},
+        settings=_given(timeout=timeout),
         unit_id=unit_id,
         address=address,
         address_base=address_base,
@@ -83,7 +108,7 @@ def scan_modbus(
         typer.Option("--range", metavar="holding:0-99", help="Also read these addresses; may be repeated."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a range, for scripts.")] = False,
-    timeout: Timeout = "1s",
+    timeout: Timeout = None,
     config: FoundConfig = None,
     json_output: Json = False,
 ) -> None:
@@ -95,9 +120,58 @@ def scan_modbus(
         "scan modbus",
         host,
         config=config,
-        settings={"timeout": timeout},
+        settings=_given(timeout=timeout),
         unit_ids=unit_ids,
         ranges=ranges or (),
         yes=yes,
+        json_output=json_output,
+    )
+
+
+browse = group("browse", "Look at what a server offers: one session, reads only.")
+app.add_typer(browse)
+
+
+@browse.command("opcua", epilog="Example: edge-agent browse opcua opc.tcp://10.0.4.30:4840 --values")
+def browse_opcua(
+    url: Annotated[
+        str | None, typer.Argument(metavar="[URL]", help="opc.tcp://host:port, or -c FILE --machine NAME.")
+    ] = None,
+    root: Annotated[
+        str, typer.Option(metavar="NODE", help="Start here; default: the Objects folder.")
+    ] = "i=85",
+    pattern: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only these: '*Temp*', or a path: 'Line1/*/Speed'.")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, max=50, help="How many levels down.")] = 10,
+    most: Annotated[int, typer.Option(min=1, max=20_000, help="Most variables to show.")] = 1000,
+    values: Annotated[bool, typer.Option("--values", help="Read and show the values, too.")] = False,
+    security: Annotated[
+        str, typer.Option(metavar="POLICY[/MODE]", help="None, Basic256Sha256, Basic256Sha256/Sign, ...")
+    ] = "None",
+    username: Annotated[
+        str | None,
+        typer.Option(help="Log in; the password comes from $EDGE_AGENT_PASSWORD, or is asked for."),
+    ] = None,
+    timeout: Timeout = None,
+    config: FoundConfig = None,
+    machine: Machine = None,
+    json_output: Json = False,
+) -> None:
+    """Show the variables of an OPC UA server, ready to paste."""
+    from edge_agent.cli.inquire import inquire, security_of
+
+    ask(
+        inquire,
+        "browse opcua",
+        url,
+        config=config,
+        machine=machine,
+        settings=_given(timeout=timeout, security=security_of(security, username)),
+        root=root,
+        pattern=pattern,
+        depth=depth,
+        most=most,
+        values=values,
         json_output=json_output,
     )
