@@ -105,7 +105,7 @@ app.add_typer(scan)
 
 @scan.command("modbus", epilog="Example: edge-agent scan modbus 10.0.4.21 --unit-ids 1-10")
 def scan_modbus(
-    host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The device or gateway; or a URL.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="The device: host, host:port or URL.")],
     unit_ids: Annotated[str, typer.Option(metavar="1-10", help="Unit ids to try: 1-10 or 1,3,5-8.")] = "1-10",
     ranges: Annotated[
         list[str] | None,
