@@ -180,7 +180,8 @@ def watch(path: Path, request: Mapping[str, Any], seconds: float | None = None) 
 
 def _watched(connection: socket.socket, request: Mapping[str, Any], seconds: float | None) -> Iterator[Any]:
     end = None if seconds is None else time.monotonic() + seconds
-    with connection, contextlib.suppress(TimeoutError):
+    # A killed agent resets the connection: for a watcher that is its end like any other.
+    with connection, contextlib.suppress(TimeoutError, ConnectionError):
         connection.sendall(json.dumps(dict(request)).encode() + b"\n")
         for reply in _replies(connection, end):
             yield _content(reply)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,7 @@ def tap(config: Path, machines: Sequence[str], *, json_output: bool, seconds: fl
     TemporaryError where no agent runs, or it ends meanwhile.
     """
     batches = _opened(config, machines, seconds)
+    end = float("inf") if seconds is None else time.monotonic() + seconds
     seen = 0
     try:
         for batch in batches:
@@ -34,9 +37,9 @@ def tap(config: Path, machines: Sequence[str], *, json_output: bool, seconds: fl
         return 0
     except BrokenPipeError:
         # Nobody reads on, as with `| head`; the interpreter must not complain of it at its end.
-        sys.stdout = None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if seconds is None:
+    if time.monotonic() < end - 0.1:
         raise TemporaryError("the agent has ended")
     if not seen:
         print(f"nothing came within {seconds:g} s", file=sys.stderr)

@@ -23,6 +23,8 @@ class Questions:
 
     def __init__(self, lines: Mapping[str, MachineLine], taps: Taps) -> None:
         self._lines, self._taps = lines, taps
+        self._last: tuple[str, MachineLine] | None = None
+        """The last URL that was asked about and whose it is: a scan asks hundreds of questions at one."""
 
     async def read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One scan of the named machines, through their running connections.
@@ -70,7 +72,10 @@ class Questions:
 
     async def _at(self, url: str) -> MachineLine | None:
         """The machine whose connection leads to `url`."""
+        if self._last is not None and self._last[0] == url:
+            return self._last[1]
         for line in self._lines.values():
             if await same_endpoint(line.settings.url, url):
+                self._last = url, line
                 return line
         return None

@@ -61,7 +61,7 @@ def probe(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="holding:100, input:12 or 400101.")],
     unit_id: Annotated[int, typer.Option(min=0, max=255, help="The device behind the address.")] = 1,
     expect: Annotated[
-        str | None, typer.Option(metavar="LOW,HIGH", help="What the value should be: 0,25 or -- -40,150.")
+        str | None, typer.Option(metavar="LOW,HIGH", help="What the value should be: 0,25 or -40,150.")
     ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, max=125, help="Registers to read; more for text. Default: up to 4.")
