@@ -22,6 +22,7 @@ MOST_VISITED = 20_000
 """Nodes that one browse looks at."""
 _AT_ONCE = 25
 """Nodes of one question: short, since a running agent's scans wait for it."""
+_NARROW = "narrow it down with --root or --pattern, or raise"
 _TEXT = frozenset({"String", "LocalizedText"})
 _NUMBERS = ("SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double")
 _READABLE = frozenset({"Boolean", *_NUMBERS, "Number", "Integer", "UInteger", "Enumeration", *_TEXT})
@@ -121,17 +122,16 @@ async def walk(ask: Ask, wish: Wish) -> Found:
             reply = await ask({"do": "children", "nodes": [node for node, _, _ in part]})
             for (_, path, variable), children in zip(part, reply["children"], strict=True):
                 below += _take(children, path, variable, wish, seen, found)
-            if len(found.variables) >= wish.most or found.visited >= MOST_VISITED:
-                found.cut = (
-                    f"it stops at {found.visited} nodes; name a --root or a --pattern, or raise --most"
-                )
+            if len(found.variables) > wish.most or found.visited >= MOST_VISITED:
+                count = min(wish.most, len(found.variables))
+                found.cut = f"the first {count} variables of a larger server; {_NARROW} --most"
                 del found.variables[wish.most :]
                 return found
         level = below
         if not level:
             return found
-    if level:
-        found.cut = f"there is more below depth {wish.depth}; name a --root, or raise --depth"
+    if any(not variable for _, _, variable in level):
+        found.cut = f"there may be more below depth {wish.depth}; {_NARROW} --depth"
     return found
 
 
