@@ -110,6 +110,6 @@ def _is_whole(words: Sequence[int], later: Sequence[int] | None, order: str) -> 
 
 def _float32(words: Sequence[int], order: str) -> float | None:
     """The float in two registers; None where no machine has such a value."""
-    decoder = codec.RegisterDecoder([(0, codec.Field("float32", order=order))])
+    decoder = codec.RegisterDecoder([(0, codec.Field(type="float32", order=order))])
     value = decoder.decode(struct.pack(">2H", *words))[0][0]
     return value if isinstance(value, float) and LEAST <= abs(value) <= MOST else None

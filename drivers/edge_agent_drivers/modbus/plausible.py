@@ -9,9 +9,10 @@ whose exponent is absurd loses, and a number with few digits wins over one with 
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import log10
 
 from edge_agent.types import Value
@@ -49,7 +50,7 @@ class Reading:
     later: Value | None = None
     """The value a second later."""
     score: float = IMPOSSIBLE
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
     """Why it is likely, or why not."""
 
     @property
@@ -135,7 +136,9 @@ def _judged(
 
 
 def _decoded(reading: Reading, words: Sequence[int]) -> Value | None:
-    decoder = codec.RegisterDecoder([(0, codec.Field(reading.type, reading.length, reading.order))])
+    decoder = codec.RegisterDecoder(
+        [(0, codec.Field(type=reading.type, length=reading.length, order=reading.order))]
+    )
     return decoder.decode(struct.pack(f">{len(words)}H", *words))[0][0]
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.contracts.plugs import Ask
-from edge_agent_drivers import codec, terminal
+from edge_agent_drivers import terminal
 from edge_agent_drivers.modbus.address import Address, parse_address
-from edge_agent_drivers.modbus.plausible import Candidate, Reading, rank
+from edge_agent_drivers.modbus.plausible import TYPES, Candidate, Reading, rank
 
 USAGE, FOUND, NOTHING, AWAY = 2, 0, 1, 75
 WIDEST = 4
@@ -95,9 +95,8 @@ def _wish(
             f"{address} is one bit, true or false: there is nothing to guess.\n"
             f'Ready to paste: {name}: {{address: "{address}"}}'
         )
-    if unknown := [type_ for type_ in types if type_ not in codec.TYPES or type_ == "bool"]:
-        known = ", ".join(type_ for type_ in codec.TYPES if type_ != "bool")
-        raise ValueError(f"--type {unknown[0]} cannot be probed; there are {known}")
+    if unknown := [type_ for type_ in types if type_ not in (*TYPES, "string")]:
+        raise ValueError(f"--type {unknown[0]} cannot be probed; there are {', '.join(TYPES)}, string")
     wish = Wish(unit_id, address, base, count, _range(expect), tuple(types), name)
     if not 0 <= wish.first <= 65535:
         raise ValueError(f"{address} does not exist: with address base {base} the first is {base}")
