@@ -62,8 +62,8 @@ def test_help_is_there_at_once() -> None:
     ):
         assert command in shown.stdout
         assert "Example:" in edge_agent(command, "--help").stdout
-    for command in (("scan", "modbus"), ("browse", "opcua")):
-        assert "Example:" in edge_agent(*command, "--help").stdout
+    for pair in (("scan", "modbus"), ("browse", "opcua")):
+        assert "Example:" in edge_agent(*pair, "--help").stdout
 
 
 def test_a_wrong_command_line_is_2() -> None:
