@@ -17,6 +17,7 @@ from edge_agent.types import Reason, SampleBatch, Value
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.opcua.driver import OpcuaDriver
 from edge_agent_simulators.opcua_server import OpcuaNode, OpcuaServer
+from tests.support import witness
 from tests.support.faultproxy import reset
 
 T = TypeVar("T")
@@ -26,6 +27,15 @@ class ModbusFactory(Protocol):
     """Makes a Modbus driver for a port on loopback."""
 
     def __call__(self, port: int, tags: dict[str, Any], **keys: Any) -> ModbusDriver: ...
+
+
+class ForeignServer(Protocol):
+    """A Modbus TCP server by somebody else, with at least addresses 0 to 999 of all four tables."""
+
+    port: int
+
+    def fill(self, table: str, address: int, values: Sequence[int]) -> None:
+        """Set registers or bits."""
 
 
 class OpcuaFactory(Protocol):
@@ -193,6 +203,7 @@ class Liar:
                 header = await reader.readexactly(6)
                 frame = header + await reader.readexactly(int.from_bytes(header[4:6], "big"))
                 self.requests.append(frame)
+                witness.saw("Liar", frame[7:])
                 pieces = self.reply(frame)
                 for piece in await pieces if isinstance(pieces, Awaitable) else pieces:
                     writer.write(piece)
