@@ -26,6 +26,8 @@ class Device:
     unit: int
     limits: Limits
     retest: float
+    retries: int = 0
+    """How often a question is asked again within a scan that got silence, garbage or "busy"."""
 
     def lower(self, table: Table, most: int) -> None:
         """Remember that the device takes no more than `most` addresses of `table` at once."""
