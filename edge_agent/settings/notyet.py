@@ -44,8 +44,6 @@ VALUES: Mapping[str, tuple[str, str]] = {
 """Path -> one value that doesn't work yet, and what to do."""
 
 URLS: Mapping[str, str] = {
-    "udp": "Modbus over UDP comes later; tcp:// works",
-    "tls": "Modbus over TLS comes later; tcp:// works",
     "rtu": "serial lines come later; tcp:// to a gateway works",
     "rtu+tcp": "RTU over TCP comes later; tcp:// works where the gateway speaks Modbus TCP",
 }

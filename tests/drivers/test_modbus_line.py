@@ -141,7 +141,8 @@ async def test_a_late_reply_to_the_next_connection_answers_nothing() -> None:
 async def test_transactions_never_repeat_soon_and_are_never_0() -> None:
     """They go round after 65535, and 0 is left out because devices send it that do not copy it."""
     async with Liar(lambda frame: [honest(frame)]) as device, connected(device.port) as line:
-        line._transaction = 65533
+        assert line._connection is not None
+        line._connection._transaction = 65533
         for _ in range(3):
             await line.ask(1, Table.HOLDING, 0, 1)
         await line.open()
@@ -158,9 +159,9 @@ async def test_the_old_socket_is_closed_before_a_new_one_is_opened(monkeypatch: 
             old, _ = device.accept()
             old.setblocking(False)
 
-            async def only_after_the_end(*args: Any) -> Any:
+            async def only_after_the_end(*args: Any, **keys: Any) -> Any:
                 assert old.recv(1) == b"", "the old one is still open"
-                return await connect(*args)
+                return await connect(*args, **keys)
 
             monkeypatch.setattr(loop, "create_connection", only_after_the_end)
             await line.open()

@@ -2,7 +2,9 @@
 
 LineFault
 ├── LineLost     no connection, or it broke
+├── Untrusted    TLS: a certificate is not accepted, or ours cannot be used
 ├── NoAnswer     silence until the timeout
+│   └── Resting      not asked: a unit that was silent, on a line that others share
 ├── BadReply     an answer to something else, or none at all: wrong transaction, unit, function, framing
 │   └── WrongCount   a well-formed reply with more or fewer bytes than asked for
 └── Refused      the device answered with an exception code
@@ -31,6 +33,8 @@ EXCEPTIONS: Mapping[int, tuple[str, Reason]] = {
 
 ILLEGAL_ADDRESS = 2
 TOO_MANY = 3
+BUSY = frozenset({5, 6})
+"""Exceptions that ask for patience."""
 BEHIND_GATEWAY = frozenset({10, 11})
 """Exceptions a gateway gives when the device itself did not answer."""
 
@@ -51,6 +55,16 @@ class NoAnswer(LineFault):
     """Nothing came before the timeout."""
 
     status = bad(Reason.TIMEOUT)
+
+
+class Untrusted(LineFault):
+    """No secure connection: the server's certificate is not accepted, or our own cannot be used."""
+
+    status = bad(Reason.CONFIG_ERROR)
+
+
+class Resting(NoAnswer):
+    """Not asked, because the unit did not answer before and others share the line."""
 
 
 class BadReply(LineFault):
