@@ -59,6 +59,8 @@ class Row:
     def fail(self, spans: tuple[Span, ...], status: Status) -> None:
         """Give all `spans` the same bad status."""
         for span in spans:
+            # One that was read before in this scan, alone, as well: a bad status and a value is neither.
+            self.values[span.column] = None
             self.statuses[span.column] = status
 
     def take(self, block: Block, payload: bytes) -> None:
