@@ -170,6 +170,7 @@ class Liar:
         """Most connections that were open at one time, as the other side sees it."""
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._ended = False
         self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -182,11 +183,17 @@ class Liar:
     ) -> None:
         if self._server is not None:
             self._server.close()
+        self._ended = True
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        # What was being accepted arrives, and what was aborted is closed, in the next turns of the loop.
+        await asyncio.sleep(0.005)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._ended:
+            reset(writer)
+            return
         self.connections += 1
         self._open = {each for each in self._open if _established(each)} | {writer}
         self.most_open = max(self.most_open, len(self._open))

@@ -11,6 +11,7 @@ import pytest
 
 from edge_agent.errors import DeviceUnreachable
 from edge_agent.types import Reason
+from edge_agent_drivers.modbus import connection
 from tests.drivers.stage import Liar, ModbusFactory, good, honest, missing, reply_to, scan
 
 TAGS = {"a": {"address": "holding:0", "type": "uint32"}, "b": {"address": "holding:30"}}
@@ -91,9 +92,12 @@ async def test_the_right_reply_after_a_stale_one_is_taken(modbus: ModbusFactory)
         assert await scan(driver) == RIGHT
 
 
-async def test_e7_mutated_frames_through_the_driver(modbus: ModbusFactory) -> None:
+async def test_e7_mutated_frames_through_the_driver(
+    modbus: ModbusFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Replies with broken headers, lengths or tails for three seconds: each value is genuine or bad."""
     rng = random.Random(11)
+    monkeypatch.setattr(connection, "RECONNECT_GAP", 0.0)
 
     def mutate(frame: bytes) -> Sequence[bytes]:
         right = honest(frame)

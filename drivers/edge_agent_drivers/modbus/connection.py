@@ -99,8 +99,10 @@ class Connection:
         self._members[line] = timing
         self._strictest()
         attempts = self._attempts
+        # The gap is ours and not the device's: it does not count.
+        gap = max(0.0, self._not_before - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout(timing.timeout), self._opening:
+            async with asyncio.timeout(gap + timing.timeout), self._opening:
                 if again and len(self._members) == 1:
                     self._drop()
                 if self._attempts != attempts and self._failure is not None:
