@@ -45,7 +45,6 @@ VALUES: Mapping[str, tuple[str, str]] = {
 
 URLS: Mapping[str, str] = {
     "rtu": "serial lines come later; tcp:// to a gateway works",
-    "rtu+tcp": "RTU over TCP comes later; tcp:// works where the gateway speaks Modbus TCP",
 }
 """Scheme of a Modbus machine's url -> what to do."""
 

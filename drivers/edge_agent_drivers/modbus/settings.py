@@ -179,7 +179,7 @@ def _bit_problems(tag: ModbusTag) -> Iterator[tuple[str, str]]:
         yield "bits", f"two bits are named '{name}'"
 
 
-_NOT_YET = {"rtu": "serial lines", "rtu+tcp": "RTU over TCP"}
+_NOT_YET = {"rtu": "serial lines"}
 
 
 class ModbusMachine(MachineSettings):
@@ -230,7 +230,7 @@ class ModbusMachine(MachineSettings):
     def _url_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         scheme = self.url.partition("://")[0]
         if scheme in _NOT_YET:
-            yield ("url",), f"not yet: {scheme}:// ({_NOT_YET[scheme]}); tcp://, udp:// and tls:// work"
+            yield ("url",), f"not yet: {scheme}:// ({_NOT_YET[scheme]}); every other scheme works"
             return
         try:
             endpoint = parse_endpoint(self.url)

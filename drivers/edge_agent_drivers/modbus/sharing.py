@@ -10,7 +10,7 @@ from edge_agent_drivers.modbus.endpoint import Endpoint
 from edge_agent_drivers.modbus.faults import LineLost
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.security import TlsSettings
-from edge_agent_drivers.modbus.tcp import tcp_dial
+from edge_agent_drivers.modbus.tcp import rtu_tcp_dial, tcp_dial
 from edge_agent_drivers.modbus.tls import tls_dial
 from edge_agent_drivers.modbus.udp import udp_dial
 
@@ -55,5 +55,7 @@ def _dial(endpoint: Endpoint, tls: TlsSettings | None) -> Dial:
             return udp_dial(endpoint.host, endpoint.port)
         case "tls":
             return tls_dial(endpoint.host, endpoint.port, tls or TlsSettings())
+        case "rtu+tcp":
+            return rtu_tcp_dial(endpoint.host, endpoint.port)
         case _:
             return tcp_dial(endpoint.host, endpoint.port)
