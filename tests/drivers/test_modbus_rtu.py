@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.connection import Connection, Timing
+from edge_agent_drivers.modbus.channel import Timing
+from edge_agent_drivers.modbus.connection import Connection
 from edge_agent_drivers.modbus.crc import crc16, sealed
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, NoAnswer, Refused, WrongCount
 from edge_agent_drivers.modbus.line import ModbusLine

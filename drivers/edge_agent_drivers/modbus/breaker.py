@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 SHARE = 0.05
 """Of a line's time, what its dead units may cost altogether."""
-STRIKES = 2
-"""Questions in a row without an answer after which a unit rests that did answer before; else one is enough."""
+STRIKES = 4
+"""Questions in a row without an answer after which a unit rests that did answer before; else one does."""
 LONGEST_REST = 60.0
 """Seconds up to which a rest doubles, unless `SHARE` asks for more."""
 
@@ -26,8 +26,6 @@ LONGEST_REST = 60.0
 class _Unit:
     answered: bool = False
     strikes: int = 0
-    spent: float = 0.0
-    """Seconds that went by waiting for it since it last answered, or since its last rest."""
     rest: float = 0.0
     """How long it rests; 0: it does not."""
     until: float = 0.0
@@ -85,17 +83,15 @@ class Units:
         """It did not answer, which took the line `cost` seconds."""
         state = self._units[unit]
         state.strikes += 1
-        state.spent += cost
         if state.answered and state.strikes < STRIKES:
             return
         state.answered = False
         first = not state.rest
         dead = sum(bool(other.rest) for other in self._units.values()) + first
         # What the others are owed for this attempt, for each of the dead.
-        least = state.spent / SHARE * dead
+        least = cost / SHARE * dead
         state.rest = max(least, min(2 * state.rest, LONGEST_REST))
         state.until = now + state.rest
-        state.spent = 0.0
         if first and self._others_live(unit):
             log.warning(
                 "%s: unit %d does not answer: %s, so that the others on the line keep their pace",

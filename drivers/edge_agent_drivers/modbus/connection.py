@@ -15,11 +15,10 @@ docs/adr/0006-shared-lines.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from edge_agent_drivers.modbus.breaker import Units
+from edge_agent_drivers.modbus.channel import SILENCE, Channel, Dial, Timing, collect, give_up
 from edge_agent_drivers.modbus.faults import (
     BEHIND_GATEWAY,
     BadReply,
@@ -36,48 +35,6 @@ RECONNECT_GAP = 0.1
 """Least time between two attempts to connect, in seconds, where the first brought no answer."""
 HALF_OPEN = 10.0
 """Seconds without any answer after which a shared connection is taken for broken and closed."""
-_SILENCE = NoAnswer()
-
-
-class Channel(Protocol):
-    """An open connection in one framing, as `MbapConnection`. Faults are results, not exceptions."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is open as far as anybody knows."""
-
-    @property
-    def skipped(self) -> str:
-        """What came since the question that answers another one; empty where nothing did."""
-
-    def rest(self, unit: int) -> float:
-        """Seconds for which `unit` is not asked, because an answer that nobody waits for may come; 0 or less
-        where it may be asked."""
-
-    def ask(self, question: Asked) -> asyncio.Future[bytes | LineFault]:
-        """Send a question; what becomes of it is the result of the future. One that is done is given up."""
-
-    def close(self, fault: LineFault | None = None) -> None:
-        """Drop the connection without waiting for anybody; an open question gets `fault`, else LineLost."""
-
-
-Dial = Callable[[], Awaitable[Channel]]
-"""Opens a channel. LineLost or Untrusted where that fails; it is cancelled when the timeout is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What a line asks of its connection, in seconds. Of several lines the strictest counts, except that
-    each waits its own `timeout`."""
-
-    timeout: float
-    """For connecting and for each whole answer."""
-    pause: float = 0.0
-    """Between an answer and the next question."""
-    connect_pause: float = 0.0
-    """Between connecting and the first question."""
-    pipeline: int = 1
-    """Most questions under way at once."""
 
 
 class Connection:
@@ -201,7 +158,7 @@ class Connection:
             loop = asyncio.get_running_loop()
             sent = loop.time()
             answer = channel.ask(question(self._next()))
-            timer = loop.call_later(timing.timeout, _give_up, answer)
+            timer = loop.call_later(timing.timeout, give_up, answer)
             try:
                 outcome = await answer
             except BaseException:
@@ -235,7 +192,7 @@ class Connection:
             sent = asyncio.get_running_loop().time()
             answers = [channel.ask(question(self._next())) for question in questions[:taken]]
             try:
-                await _collect(answers, timing.timeout)
+                await collect(answers, timing.timeout)
             except BaseException:
                 self._unanswered(channel, timing)
                 raise
@@ -247,7 +204,7 @@ class Connection:
                 self._turns.give_back()
 
     async def _turn(self, line: object, unit: int) -> Timing:
-        """Wait for a turn, which the caller gives back. LineLost or Resting where there is none to wait for."""
+        """Wait for a turn, which the caller gives back. LineLost or Resting where there is none."""
         timing = self._members.get(line)
         if timing is None:
             raise LineLost(f"not connected to {self}")
@@ -288,7 +245,7 @@ class Connection:
             self._heard_at = asyncio.get_running_loop().time()
             self._not_before = 0.0
         else:
-            if outcome is _SILENCE:
+            if outcome is SILENCE:
                 outcome = self._silence(channel, timing)
             self._unanswered(channel, timing)
         if self._pause:
@@ -322,30 +279,3 @@ def _of_the_unit(outcome: bytes | LineFault) -> bool:
     if isinstance(outcome, Refused):
         return outcome.code not in BEHIND_GATEWAY
     return isinstance(outcome, bytes | WrongCount)
-
-
-def _give_up(*answers: asyncio.Future[bytes | LineFault]) -> None:
-    for answer in answers:
-        if not answer.done():
-            answer.set_result(_SILENCE)
-
-
-async def _collect(answers: Sequence[asyncio.Future[bytes | LineFault]], timeout: float) -> None:
-    """Wait for all answers, `timeout` seconds for each after the one before, since a device takes its time
-    for each; where none comes in that time, no more are waited for."""
-    loop = asyncio.get_running_loop()
-
-    def over(one: asyncio.Future[bytes | LineFault], done_before: int) -> None:
-        _give_up(*([one] if sum(answer.done() for answer in answers) > done_before else answers))
-
-    try:
-        for one in answers:
-            if not one.done():
-                timer = loop.call_later(timeout, over, one, sum(answer.done() for answer in answers))
-                try:
-                    await one
-                finally:
-                    timer.cancel()
-    except BaseException:
-        _give_up(*answers)
-        raise

@@ -9,7 +9,7 @@ from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
-from edge_agent_drivers.modbus.connection import Timing
+from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.faults import LineFault, Untrusted
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device

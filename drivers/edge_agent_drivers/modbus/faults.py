@@ -33,6 +33,8 @@ EXCEPTIONS: Mapping[int, tuple[str, Reason]] = {
 
 ILLEGAL_ADDRESS = 2
 TOO_MANY = 3
+BUSY = frozenset({5, 6})
+"""Exceptions that ask for patience."""
 BEHIND_GATEWAY = frozenset({10, 11})
 """Exceptions a gateway gives when the device itself did not answer."""
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.connection import Channel, Connection, Dial, Timing
+from edge_agent_drivers.modbus.channel import Channel, Dial, Timing
+from edge_agent_drivers.modbus.connection import Connection
 from edge_agent_drivers.modbus.faults import LineFault
 from edge_agent_drivers.modbus.pdu import Asked, Question
 

@@ -23,7 +23,7 @@ SHORTEST, LONGEST = 3, 254
 FLOOD = 16384
 """Bytes from one question to the next after which a peer is cut off: sixty of the longest replies."""
 _MOST_GIVEN_UP = 32
-"""How many questions without an answer are remembered, so that their late replies are known for what they are."""
+"""How many questions without an answer are remembered, so that late replies are known for what they are."""
 
 
 def frame(question: Asked) -> bytes:
@@ -42,7 +42,7 @@ class MbapQuestions:
     def __init__(self, name: str) -> None:
         self._name = name
         self._asked: dict[int, tuple[Asked, asyncio.Future[bytes | LineFault]]] = {}
-        """By transaction. A question nobody waits for any more stays for a while: its reply may still come."""
+        """By transaction. A question nobody waits for any more stays a while: its reply may still come."""
         self.skipped = ""
         """What came since the question with another transaction or unit; empty where nothing did."""
 

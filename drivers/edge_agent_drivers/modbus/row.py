@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 SEARCH_BUDGET = 32
 """Most extra requests one scan spends on finding refused registers; the search goes on in the next."""
+SILENCES = 2
+"""Most timeouts one scan spends on finding registers that the device is silent about, likewise."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,9 @@ class Row:
     gone: bool = False
     """True once the connection could not be opened again: nothing more is asked."""
     budget: int = SEARCH_BUDGET
+    silences: int = SILENCES
+    unfinished: bool = False
+    """True where a search for silent registers goes on in the next scan."""
     notes: list[tuple[Block, str]] = field(default_factory=list)
     """What went wrong with which block; said only where others answered, else the sampler says it."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakKeyDictionary
 
-from edge_agent_drivers.modbus.connection import Connection, Dial, Timing
+from edge_agent_drivers.modbus.channel import Dial, Timing
+from edge_agent_drivers.modbus.connection import Connection
 from edge_agent_drivers.modbus.endpoint import Endpoint
 from edge_agent_drivers.modbus.faults import LineLost
 from edge_agent_drivers.modbus.line import ModbusLine

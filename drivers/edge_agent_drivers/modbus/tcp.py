@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from ssl import SSLContext, SSLError
 
-from edge_agent_drivers.modbus.connection import Dial
+from edge_agent_drivers.modbus.channel import Dial
 from edge_agent_drivers.modbus.faults import LineLost
 from edge_agent_drivers.modbus.mbap import MbapConnection
 from edge_agent_drivers.modbus.rtu import Owing, RtuConnection

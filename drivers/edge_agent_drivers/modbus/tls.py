@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
-from edge_agent_drivers.modbus.connection import Dial
+from edge_agent_drivers.modbus.channel import Dial
 from edge_agent_drivers.modbus.faults import Untrusted
 from edge_agent_drivers.modbus.mbap import MbapConnection
 from edge_agent_drivers.modbus.security import TlsSettings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from edge_agent_drivers.modbus.channel import Dial
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, LineLost
 from edge_agent_drivers.modbus.mbap import (
     FLOOD,
@@ -15,7 +16,6 @@ from edge_agent_drivers.modbus.mbap import (
     MbapQuestions,
     frame,
 )
-from edge_agent_drivers.modbus.connection import Dial
 from edge_agent_drivers.modbus.pdu import Asked
 
 
