@@ -46,6 +46,9 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._closed
 
+    def close(self) -> None:
+        self.abort()
+
     def abort(self) -> None:
         self._closed = True
         self._connection.connection_lost(None)

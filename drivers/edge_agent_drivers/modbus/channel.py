@@ -53,6 +53,8 @@ class Timing:
     """Between connecting and the first question."""
     pipeline: int = 1
     """Most questions under way at once."""
+    listen: float = 0.0
+    """Listening before the first byte on a serial line; connecting may take so much longer."""
 
 
 def give_up(*answers: asyncio.Future[bytes | LineFault]) -> None:

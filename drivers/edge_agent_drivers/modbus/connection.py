@@ -100,7 +100,7 @@ class Connection:
         self._strictest()
         attempts = self._attempts
         try:
-            async with asyncio.timeout(timing.timeout), self._opening:
+            async with asyncio.timeout(timing.timeout + timing.listen), self._opening:
                 if again and len(self._members) == 1:
                     self._drop()
                 if self._attempts != attempts and self._failure is not None:

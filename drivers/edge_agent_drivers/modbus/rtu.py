@@ -7,7 +7,8 @@ late reply never answers the next question:
   over a reconnect (`Owing`). What it sends in that time is dropped, and ends the wait where it is the answer
   that was missed. Other units are asked meanwhile: their replies begin with another byte.
 - A question goes out once the line has been quiet for `gap` seconds, and what came before it is dropped.
-- A reply that came garbled, but whole and from the right unit, was the answer: nothing more is expected.
+- A reply that came garbled was the answer if it is whole and from the right unit, or just as long as the
+  answer: nothing more is expected then.
 
 What comes after that while, and a reply that a device sends twice with more than the gap between, cannot be
 told from an answer of the same unit with the same function and length.
@@ -23,7 +24,7 @@ from typing import cast
 from edge_agent_drivers.modbus.crc import crc16, sealed
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, LineLost
 from edge_agent_drivers.modbus.mbap import FLOOD
-from edge_agent_drivers.modbus.pdu import EXCEPTION, Asked
+from edge_agent_drivers.modbus.pdu import EXCEPTION, Asked, Question
 
 LONGEST = 256
 """Bytes of the longest frame the specification allows."""
@@ -108,6 +109,8 @@ class RtuConnection(asyncio.BufferedProtocol):
         """The question as it went out; empty until it did."""
         self._echo = False
         """Whether what comes may still be the echo of the question, as some adapters send it back."""
+        self._due = self._came = 0
+        """How long the answer is, where the question says it; how much has come since, beside the echo."""
         self._first = False
         """Whether nothing that came since the question was passed over yet."""
         self._garbled = False
@@ -166,8 +169,11 @@ class RtuConnection(asyncio.BufferedProtocol):
         self._received += nbytes
         self._heard_at = time.monotonic()
         self._heard += self._view[:nbytes]
+        self._came += nbytes
         if self._received > FLOOD:
-            self.close(BadReply(f"{self._name} sends without end"))
+            self._lose(BadReply(f"{self._name} sends without end"))
+            if self._transport is not None:
+                self._transport.close()
             return
         self._take()
         if self._question is not None and not self._sent:
@@ -187,15 +193,18 @@ class RtuConnection(asyncio.BufferedProtocol):
             return
         self._stop_timer()
         self._heard.clear()
-        self._echo, self._first = True, True
+        self._echo, self._first, self._came = True, True, 0
+        question = self._question
+        self._due = SHORTEST + question.answer_bytes if isinstance(question, Question) else 0
         self._sent, self._sent_at = frame(self._question), now
         self._transport.write(self._sent)
 
     def _quiet(self) -> None:
         """Nothing has come for a while: what is unfinished stays so, and what it hides is looked for."""
         self._timer = None
+        as_long = self._came == self._due > 0
         self._take(final=True)
-        if self._garbled:
+        if self._garbled or (as_long and self._question is not None):
             self._settled(BadReply(f"{self._name} sent a reply with a wrong checksum"))
         elif self._heard and self._sent and not self.skipped:
             self.skipped = "sent bytes that are no Modbus RTU"
@@ -232,6 +241,7 @@ class RtuConnection(asyncio.BufferedProtocol):
         """Drop the echo of the question; False where that takes more bytes to tell."""
         if self._heard.startswith(self._sent):
             del self._heard[: len(self._sent)]
+            self._came -= len(self._sent)
         elif not final and self._sent.startswith(self._heard):
             return False
         self._echo = False
