@@ -17,6 +17,7 @@ from edge_agent.types import Reason, SampleBatch, Value
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.opcua.driver import OpcuaDriver
 from edge_agent_simulators.opcua_server import OpcuaNode, OpcuaServer
+from tests.support import witness
 from tests.support.faultproxy import reset
 
 T = TypeVar("T")
@@ -26,6 +27,15 @@ class ModbusFactory(Protocol):
     """Makes a Modbus driver for a port on loopback."""
 
     def __call__(self, port: int, tags: dict[str, Any], **keys: Any) -> ModbusDriver: ...
+
+
+class ForeignServer(Protocol):
+    """A Modbus TCP server by somebody else, with at least addresses 0 to 999 of all four tables."""
+
+    port: int
+
+    def fill(self, table: str, address: int, values: Sequence[int]) -> None:
+        """Set registers or bits."""
 
 
 class OpcuaFactory(Protocol):
@@ -160,6 +170,7 @@ class Liar:
         """Most connections that were open at one time, as the other side sees it."""
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._ended = False
         self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -172,11 +183,17 @@ class Liar:
     ) -> None:
         if self._server is not None:
             self._server.close()
+        self._ended = True
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        # What was being accepted arrives, and what was aborted is closed, in the next turns of the loop.
+        await asyncio.sleep(0.005)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._ended:
+            reset(writer)
+            return
         self.connections += 1
         self._open = {each for each in self._open if _established(each)} | {writer}
         self.most_open = max(self.most_open, len(self._open))
@@ -193,6 +210,7 @@ class Liar:
                 header = await reader.readexactly(6)
                 frame = header + await reader.readexactly(int.from_bytes(header[4:6], "big"))
                 self.requests.append(frame)
+                witness.saw("Liar", frame[7:])
                 pieces = self.reply(frame)
                 for piece in await pieces if isinstance(pieces, Awaitable) else pieces:
                     writer.write(piece)

@@ -60,6 +60,7 @@ async def scans_without_fakes(driver: ModbusDriver, device: Oracle, count: int) 
                 await driver.connect()
             continue
         assert device.fakes(((name, value) for name, (value, _) in found.items()), before) == []
+        assert all((value is None) == (reason is not Reason.NONE) for value, reason in found.values())
         there = sum(value is not None for value, _ in found.values())
         good, bad = good + there, bad + len(found) - there
     return good, bad
@@ -165,7 +166,7 @@ async def test_e2_replies_around_the_timeout(modbus: ModbusFactory) -> None:
         network.to_client.delay, network.to_client.jitter = 0.01, 0.03
         driver = modbus(network.port, TAGS, comm={"timeout": "25ms"})
         await driver.connect()
-        good, bad = await scans_without_fakes(driver, device, 25)
+        good, bad = await scans_without_fakes(driver, device, 20)
         assert min(good, bad) > 10
 
 
@@ -422,16 +423,34 @@ async def test_e10_a_reset_on_each_nth_request(every: int, modbus: ModbusFactory
         device.only_one = True
         driver = modbus(device.port, TAGS)
         await driver.connect()
-        good, bad = await scans_without_fakes(driver, device, 100)
+        scans = 20 * min(every, 3)
+        good, bad = await scans_without_fakes(driver, device, scans)
         assert device.most_open == 1
-        assert count // every <= device.connections <= count // every + 100
+        assert count // every <= device.connections <= count // every + scans
         assert good >= bad if every > 2 else (good > 0) == (every > 1)
+
+
+async def test_e10_connecting_again_keeps_a_gap_whatever_the_timeout(modbus: ModbusFactory) -> None:
+    """Where a connection brought no answer the next one is made a tenth of a second later, and reads."""
+
+    def behave(_asked: Asked, right: bytes) -> Sequence[bytes]:
+        if device.connections % 3:
+            raise HangUp
+        return [right]
+
+    async with Oracle(behave) as device:
+        driver = modbus(device.port, tags("holding.0"), comm={"timeout": "50ms"})
+        began = time.monotonic()
+        await driver.connect()
+        good, _ = await scans_without_fakes(driver, device, 6)
+        assert good >= 2
+        assert device.connections <= 2 + (time.monotonic() - began) / 0.1
 
 
 async def test_e10_what_comes_and_goes_does_not_fill_the_journal(
     modbus: ModbusFactory, said: Callable[[], list[str]]
 ) -> None:
-    """A hundred faults on any block, in words that differ each time, are said once per block and `retest`."""
+    """Dozens of faults on any block, in words that differ each time, are said once per block and `retest`."""
     rng = random.Random(11)
 
     def behave(_asked: Asked, right: bytes) -> Sequence[bytes]:
@@ -442,8 +461,8 @@ async def test_e10_what_comes_and_goes_does_not_fill_the_journal(
     async with Oracle(behave) as device:
         driver = modbus(device.port, TAGS, comm={"timeout": "10ms", "retest": "1h"})
         await driver.connect()
-        _, bad = await scans_without_fakes(driver, device, 100)
-        assert bad > 50
+        _, bad = await scans_without_fakes(driver, device, 60)
+        assert bad > 30
         lines = said()
         for words in ("answered for unit", "answers again", "tried again in"):
             assert len([line for line in lines if words in line]) <= 3 * len(TAGS), words
@@ -469,10 +488,10 @@ async def test_e10_a_device_with_room_for_one_connection(modbus: ModbusFactory) 
         device.only_one = True
         driver = modbus(device.port, TAGS, comm={"timeout": "10ms"})
         await driver.connect()
-        good, bad = await scans_without_fakes(driver, device, 100)
-        assert min(good, bad) > 20
+        good, bad = await scans_without_fakes(driver, device, 50)
+        assert min(good, bad) > 10
         assert device.most_open == 1
-        assert device.connections > 50
+        assert device.connections > 20
         device.behave = honestly
         await driver.connect()
         assert await scans_without_fakes(driver, device, 3) == (3 * len(TAGS), 0)

@@ -243,6 +243,7 @@ class FaultProxy:
         self._target = (host, port)
         self._rng = random.Random(seed)
         self._server: asyncio.Server | None = None
+        self._ended = False
         self._open: dict[asyncio.Task[None], _Link] = {}
 
     @property
@@ -284,12 +285,18 @@ class FaultProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.refuse()
+        self._ended = True
         tasks = list(self._open)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # What was being accepted arrives, and what was aborted is closed, in the next turns of the loop.
+        await asyncio.sleep(0.005)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._ended:
+            reset(writer)
+            return
         link = _Link([writer])
         task = asyncio.ensure_future(self._relay(reader, link))
         self._open[task] = link

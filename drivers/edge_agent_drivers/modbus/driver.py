@@ -1,4 +1,4 @@
-"""The Modbus driver: one machine over Modbus TCP, read only."""
+"""The Modbus driver: one machine, read only."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import ConfigError, DeviceUnreachable
+from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
-from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.channel import Timing
+from edge_agent_drivers.modbus.faults import LineFault, Taken, Untrusted
 from edge_agent_drivers.modbus.inquiry import answer
-from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
-from edge_agent_drivers.modbus.tcp import tcp_dial
+from edge_agent_drivers.modbus.sharing import line_to
 
 
 class ModbusDriver(Driver):
@@ -38,15 +38,11 @@ class ModbusDriver(Driver):
         self._stamp = Stamp(clock)
         self._plans = plan_groups(settings)
         self._limits = limits_of(settings)
-        endpoint = settings.endpoint
-        self._line = ModbusLine(
-            str(endpoint),
-            tcp_dial(endpoint.host, endpoint.port),
-            timeout=settings.answer_timeout,
-            pause=settings.comm.pause,
-            connect_pause=settings.comm.connect_pause,
-        )
-        device = Device(machine, self._line, settings.unit_id, self._limits, settings.comm.retest)
+        comm = settings.comm
+        listen = comm.listen if settings.endpoint.serial else 0.0
+        timing = Timing(settings.answer_timeout, comm.pause, comm.connect_pause, comm.pipeline, listen)
+        self._line = line_to(settings.endpoint, timing, settings.tls)
+        device = Device(machine, self._line, settings.unit_id, self._limits, comm.retest, comm.retries)
         # By scan rate, because hashing a group means hashing all its tags.
         self._scans = {plan.group.every: GroupScan(plan, device) for plan in self._plans}
         self._open = False
@@ -61,9 +57,17 @@ class ModbusDriver(Driver):
         return describe(self._plans, self._limits)
 
     async def connect(self) -> None:
-        """Open the connection. DeviceUnreachable where that fails within the timeout."""
+        """Open the connection, or join the machines that share it.
+
+        DeviceUnreachable where that fails within the timeout, DeviceRefused where TLS certificates are why,
+        or where a serial line is somebody else's.
+        """
         try:
             await self._line.open()
+        except Untrusted as fault:
+            raise DeviceRefused(f"machine {self._machine}: {fault}: check tls") from fault
+        except Taken as fault:
+            raise DeviceRefused(f"machine {self._machine}: {fault}") from fault
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         self._open = True
@@ -88,7 +92,7 @@ class ModbusDriver(Driver):
         return await answer(self._line, question)
 
     async def close(self) -> None:
-        """Close the connection; harmless where there is none."""
+        """Let go of the connection; machines that share it keep it. Harmless where there is none."""
         self._open = False
         self._line.close()
 

@@ -12,6 +12,8 @@ from edge_agent_drivers.modbus.plan import Bit, Block, Limits, Span
 
 SEARCH_BUDGET = 32
 """Most extra requests one scan spends on finding refused registers; the search goes on in the next."""
+SILENCES = 2
+"""Most timeouts one scan spends on finding registers that the device is silent about, likewise."""
 
 
 @dataclass(slots=True)
@@ -23,6 +25,8 @@ class Device:
     unit: int
     limits: Limits
     retest: float
+    retries: int = 0
+    """How often a question is asked again within a scan that got silence, garbage or "busy"."""
 
     def lower(self, table: Table, most: int) -> None:
         """Take no more than `most` addresses of `table` at once from now on."""
@@ -46,12 +50,17 @@ class Row:
     gone: bool = False
     """True once the connection could not be opened again: nothing more is asked."""
     budget: int = SEARCH_BUDGET
+    silences: int = SILENCES
+    unfinished: bool = False
+    """True where a search for silent registers goes on in the next scan."""
     notes: list[tuple[Block, LineFault]] = field(default_factory=list)
     """What went wrong with which block; said only where others answered, else the sampler says it."""
 
     def fail(self, spans: tuple[Span, ...], status: Status) -> None:
         """Give all `spans` the same bad status."""
         for span in spans:
+            # One that was read before in this scan, alone, as well: a bad status and a value is neither.
+            self.values[span.column] = None
             self.statuses[span.column] = status
 
     def take(self, block: Block, payload: bytes) -> None:

@@ -5,8 +5,10 @@
   is tried again when its time has come. Where no single value is to blame, the pieces stay apart until then.
 - Exception 3 on a block: the device's maximum is halved and remembered for the machine. Where a single value
   is refused like that, the value is to blame: it is quarantined, and the maximum is as before.
-- A block that stays silent, or whose answers have the wrong length, while the others answer, is left alone
-  for a while after three scans, so that it does not cost every scan a timeout.
+- A block that stays silent, loses the connection or whose answers have the wrong length, while others answer:
+  after three scans in a row it is halved like after exception 2, which is the only way to read a device that
+  answers nothing at all for a register it does not have. Silence is dear, so one scan looks on for two
+  timeouts only, and one search for twenty-four; what then remains is left alone for a while.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ from dataclasses import dataclass
 from edge_agent.types import Status
 from edge_agent.units import format_duration
 from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.asking import Key, Questions
 from edge_agent_drivers.modbus.faults import (
     BEHIND_GATEWAY,
     ILLEGAL_ADDRESS,
     TOO_MANY,
     LineFault,
     LineLost,
+    NoAnswer,
     Refused,
+    Resting,
     WrongCount,
 )
 from edge_agent_drivers.modbus.plan import Block, GroupPlan, Span, coalesce, make_block
@@ -32,11 +37,10 @@ from edge_agent_drivers.modbus.row import SEARCH_BUDGET, Device, Row
 
 log = logging.getLogger(__name__)
 
-Key = tuple[Table, int, int]
-"""What identifies a request: table, address, count."""
-
 STRIKES = 3
 """Scans in a row in which a block fails alone before it is left alone for a while."""
+SEARCH_SILENCES = 24
+"""Most timeouts that one search for silent registers costs altogether; the next search is a retest away."""
 _FIRST_REST = 30.0
 
 
@@ -67,7 +71,14 @@ class GroupScan:
         self._quiet: dict[tuple[Key, Status], float] = {}
         """Until when it is not said again: what comes and goes is not to fill the journal."""
         self._found = False
+        self._unfinished = False
         self._limits = self._limits_before = device.limits
+        self._questions = Questions(device)
+        self._silences = SEARCH_SILENCES
+        self._silences_until = 0.0
+        self._spoke = False
+        """Whether the device ever answered anything for this group."""
+        self._guess = 0
         self.blocks: list[Block] = []
         self._rebuild()
 
@@ -77,8 +88,9 @@ class GroupScan:
         return list(self._quarantine)
 
     def forgive(self) -> None:
-        """Ask silent blocks again at once: the connection is new. What was refused stays in quarantine."""
-        self._strikes.clear()
+        """Ask silent blocks again: the connection is new. What was refused stays in quarantine."""
+        for strikes in self._strikes.values():
+            strikes.count, strikes.rest, strikes.until = min(strikes.count, STRIKES - 1), _FIRST_REST, 0.0
 
     async def run(self, *, raw: bool = False) -> Row:
         """Ask for every block once.
@@ -89,13 +101,24 @@ class GroupScan:
         row = Row([None] * width, raw=[""] * width if raw else None)
         now = time.monotonic()
         self._begin(row, now)
-        await self._retest(row, now)
-        for block in list(self.blocks):
-            await self._read(block, row)
-            if row.failure is not None and not row.answered and (row.gone or row.unanswered >= 2):
-                raise row.failure
+        blocks = list(self.blocks)
+        if self._strikes:
+            # What failed before comes last: something must answer, or the device is taken for dead.
+            blocks.sort(key=lambda block: block.key in self._strikes)
+            if not self._spoke and blocks[0].key in self._strikes:
+                await self._try_a_part(row)
+        ahead = self._device.line.pipeline
+        for start in range(0, len(blocks), ahead):
+            several = blocks[start : start + ahead]
+            if ahead > 1:
+                await self._questions.send_ahead([block for block in several if not self._rests(block, now)])
+            for block in several:
+                await self._read(block, row)
+                if row.failure is not None and not row.answered and (row.gone or row.unanswered >= 2):
+                    raise row.failure
         if row.failure is not None and not row.answered:
             raise row.failure
+        await self._retest(row, now)
         self._settle(row)
         for bit in self._plan.bits:
             row.expand(bit)
@@ -104,7 +127,10 @@ class GroupScan:
     def _begin(self, row: Row, now: float) -> None:
         self._found = False
         self._limits_before = self._device.limits
-        if self._cuts and now >= self._cuts_until:
+        self._questions.forget()
+        if now >= self._silences_until:
+            self._silences, self._silences_until = SEARCH_SILENCES, now + self._device.retest
+        if self._cuts and now >= self._cuts_until and not self._unfinished:
             self._cuts.clear()
             self._rebuild()
         elif self._limits != self._device.limits:
@@ -131,42 +157,48 @@ class GroupScan:
             log.info("%s: %s answers again", self._device.machine, due)
             self._rebuild()
 
+    async def _try_a_part(self, row: Row) -> None:
+        """Where no block ever got an answer: one value alone, each time another, lest a register that the
+        device does not answer for makes all of it look dead."""
+        spans = [span for block in self.blocks if len(block.spans) > 1 for span in block.spans]
+        if spans:
+            self._guess = (self._guess + 1) % len(spans)
+            await self._read(make_block([spans[self._guess]]), row, searching=True)
+
+    def _rests(self, block: Block, now: float) -> bool:
+        strikes = self._strikes.get(block.key)
+        return strikes is not None and now < strikes.until
+
     async def _read(self, block: Block, row: Row, *, searching: bool = False) -> bool:
         """Ask for one block and, where it is refused, for its parts; True where all of it came."""
         strikes = self._strikes.get(block.key)
         if row.gone or (strikes is not None and time.monotonic() < strikes.until):
             row.fail(block.spans, strikes.status if strikes else LineLost.status)
             return False
-        try:
-            payload = await self._ask(block, row)
-        except Refused as refused:
-            await self._refused(block, refused, row)
-        except WrongCount as fault:
-            row.answered = True
-            if searching or (strikes is not None and strikes.count + 1 >= STRIKES):
-                await self._search(block, fault.status, str(fault), row)
-            else:
-                self._strike(block, fault, row)
-        except LineFault as fault:
-            row.unanswered += 1
-            row.failure = fault
-            self._strike(block, fault, row)
-        else:
-            row.take(block, payload)
+        outcome = await self._questions.ask(block, row, again=not searching and strikes is None)
+        if isinstance(outcome, bytes):
+            self._spoke = True
+            row.take(block, outcome)
             self._recovered(block)
             return True
+        struck = searching or (strikes is not None and strikes.count + 1 >= STRIKES)
+        if isinstance(outcome, Refused):
+            await self._refused(block, outcome, row)
+        elif isinstance(outcome, WrongCount):
+            row.answered = True
+            if struck:
+                await self._search(block, outcome.status, str(outcome), row)
+            else:
+                self._strike(block, outcome, row)
+        else:
+            row.unanswered += 1
+            row.failure = outcome
+            row.gone = row.gone or isinstance(outcome, Resting)
+            if struck and row.answered and isinstance(outcome, NoAnswer | LineLost) and not row.gone:
+                await self._search_silent(block, outcome, row, searching=searching)
+            else:
+                self._strike(block, outcome, row)
         return False
-
-    async def _ask(self, block: Block, row: Row) -> bytes:
-        device = self._device
-        if not device.line.connected:
-            # Dropped by us after a silent block, or by the device while idle: one try, no waiting.
-            try:
-                await device.line.open()
-            except LineLost:
-                row.gone = True
-                raise
-        return await device.line.ask(device.unit, block.table, block.address, block.count)
 
     def _strike(self, block: Block, fault: LineFault, row: Row) -> None:
         row.fail(block.spans, fault.status)
@@ -211,6 +243,28 @@ class GroupScan:
         halves = [make_block(block.spans[:middle]), make_block(block.spans[middle:])]
         await self._pieces(halves, status, row)
 
+    async def _search_silent(self, block: Block, fault: LineFault, row: Row, *, searching: bool) -> None:
+        """Halve a block that stays silent while others answer, for as long as that is worth its time."""
+        if len(block.spans) == 1 and not searching:
+            self._strike(block, fault, row)
+            return
+        if len(block.spans) > 1 and (row.silences <= 0 or self._silences <= 0):
+            # Known to be silent as it is: the next scan goes on with it, or the next search.
+            rest = 0.0 if self._silences > 0 else _FIRST_REST
+            strikes = _Strikes(fault.status, STRIKES - 1, until=time.monotonic() + rest)
+            self._strikes[block.key] = strikes
+            row.unfinished = True
+            row.fail(block.spans, fault.status)
+            return
+        row.silences -= 1
+        self._silences -= 1
+        if not searching:
+            log.warning(
+                "%s: %s: %s, while others answer: looking for the registers it is silent about",
+                self._device.machine, block, fault,
+            )  # fmt: skip
+        await self._search(block, fault.status, str(fault), row)
+
     async def _pieces(self, pieces: list[Block], status: Status, row: Row) -> None:
         for piece in pieces:
             if row.budget <= 0:
@@ -230,7 +284,8 @@ class GroupScan:
 
     def _settle(self, row: Row) -> None:
         """After a scan: join what was cut to find a refused value; let blocks rest that fail alone."""
-        if self._found and row.budget > 0:
+        self._unfinished = row.unfinished
+        if self._found and row.budget > 0 and not row.unfinished:
             self._cuts.clear()
         if self._device.limits != self._limits_before:
             most = self._device.limits
@@ -249,7 +304,9 @@ class GroupScan:
         for (table, address, _), strikes in self._strikes.items():
             if strikes.count >= STRIKES and now >= strikes.until:
                 strikes.until = now + strikes.rest
-                log.warning(
+                level = logging.WARNING if strikes.rest == _FIRST_REST else logging.DEBUG
+                log.log(
+                    level,
                     "%s: %s:%d gives no usable answer while others do: tried again in %s",
                     self._device.machine, table, address, format_duration(strikes.rest),
                 )  # fmt: skip
