@@ -88,7 +88,8 @@ class ModbusDriver(Driver):
     async def ask(self, question: Mapping[str, Any]) -> Any:
         """Read something once for `probe` or `scan` (inquiry.py), from any unit behind the connection."""
         if not self._open:
-            raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
+            # Where a line is only listened to, too: that must go on.
+            raise DeviceRefused(f"machine {self._machine}: nothing may be sent to {self._line}")
         return await answer(self._line, question)
 
     async def close(self) -> None:

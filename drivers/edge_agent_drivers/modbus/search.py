@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_agent.contracts.plugs import Ask
-from edge_agent.errors import DeviceRefused, DeviceUnreachable
+from edge_agent.errors import DeviceUnreachable
 from edge_agent_drivers import terminal
 from edge_agent_drivers.modbus.address import Address, Table
 
 PACE = 0.2
 """Seconds between two questions."""
+RECOVERY = 1.0
+"""Seconds that a device gets after a question it was silent about: libmodbus, for one, sleeps for half a
+second when it meets a function it does not know, and then throws away what came meanwhile."""
 _TROUBLED = frozenset({4, 5, 6})
 """Exceptions of a device that cannot cope: failure, acknowledge, busy."""
 _MOST_TROUBLE = 3
@@ -102,12 +105,11 @@ class Search:
             self.found.append(Unit(unit_id, f"sends nothing usable: {reply['why']}"))
 
     async def _identify(self, unit: Unit) -> None:
-        """Ask who the device is, where the driver and the device know the question."""
-        try:
-            reply = await self._put({"do": "identify", "unit_id": unit.unit_id})
-        except DeviceRefused:
-            return
+        """Ask who the device is; many do not know the question."""
+        reply = await self._put({"do": "identify", "unit_id": unit.unit_id})
         unit.identification = reply.get("objects", {})
+        if reply.get("fault") == "lost":
+            raise Harm(f"the connection was closed when unit {unit.unit_id} was asked who it is")
         if reply.get("fault") == "silent":
             await self._check(unit.unit_id, "asked who it is")
 
@@ -146,6 +148,7 @@ class Search:
         known = unit_id if unit_id in self._alive else next(iter(self._alive), None)
         if known is None:
             return
+        await asyncio.sleep(RECOVERY)
         address = self._alive[known]
         question = {"do": "read", "unit_id": known, "table": str(address.table)}
         reply = await self._put({**question, "address": address.number, "count": 1})
