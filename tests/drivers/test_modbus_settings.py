@@ -118,8 +118,6 @@ def test_a_tag_that_cannot_be_is_refused_at_its_key(tag: dict[str, Any], place: 
 @pytest.mark.parametrize(
     ("keys", "place", "text"),
     [
-        ({"url": "rtu:///dev/ttyUSB0"}, "url", "not yet"),
-        ({"url": "rtu+tcp://10.0.4.21:4001"}, "url", "not yet"),
         ({"url": "10.0.4.21:502"}, "url", "did you mean tcp://10.0.4.21:502?"),
         ({"url": "tcp://10.0.4.21:99999"}, "url", "no port 99999"),
         ({"unit_id": 256}, "unit_id", "less than or equal to 255"),

@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable
@@ -17,15 +18,15 @@ from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.breaker import SHARE, STRIKES, Units
 from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.connection import RECONNECT_GAP, Connection
+from edge_agent_drivers.modbus.crc import sealed
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.modbus.endpoint import parse_endpoint
 from edge_agent_drivers.modbus.faults import LineLost, NoAnswer, Refused, Resting
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.sharing import line_to
-from edge_agent_drivers.modbus.tcp import tcp_dial
 from edge_agent_drivers.modbus.turns import Turns
 from edge_agent_simulators.modbus_server import ModbusServer
-from tests.drivers.stage import Liar, ModbusFactory, good, honest, missing, scan
+from tests.drivers.stage import ModbusFactory, good, missing, scan
 
 ONE = {"a": {"address": "holding:0"}}
 
@@ -111,30 +112,35 @@ async def test_a_silent_unit_does_not_close_the_connection_of_the_others() -> No
         two.close()
 
 
-async def test_a_framing_without_transactions_is_left_alone_after_silence() -> None:
-    """The late reply comes within the pause that follows the timeout, whoever asks next."""
-    answered: list[float] = []
+async def test_without_transaction_numbers_only_the_silent_unit_waits() -> None:
+    """RTU over TCP, shared: a late reply answers nothing, and the others are asked meanwhile."""
+    requests: list[bytes] = []
 
-    async def late(frame: bytes) -> list[bytes]:
-        if len(device.requests) == 1:
-            await asyncio.sleep(0.15)
-        answered.append(time.monotonic())
-        return [honest(frame)]
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                request = await reader.readexactly(8)
+                requests.append(request)
+                reply = sealed(request[:2] + b"\x02" + bytes((request[0], request[3])))
+                late = len(requests) == 1
+                asyncio.get_running_loop().call_later(0.15 if late else 0, writer.write, reply)
+        writer.close()
 
-    async with Liar(late) as device:
-        connection = Connection("x", tcp_dial("127.0.0.1", device.port), numbered=False, shared=True)
-        one, two = (ModbusLine.over("x", lambda: connection, Timing(0.1)) for _ in range(2))
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        endpoint = parse_endpoint(f"rtu+tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        one, two = (line_to(endpoint, Timing(0.1)) for _ in range(2))
         await one.open()
         await two.open()
-        began = time.monotonic()
         with pytest.raises(NoAnswer):
-            await value(one, 1)
-        assert await value(two, 2, 3) == 1003
-        assert time.monotonic() - began >= 0.2
-        assert answered[1] > answered[0] + 0.04
-        assert device.connections == 1
+            await value(one, 1, 5)
+        again = asyncio.create_task(value(one, 1, 6))
+        assert await value(two, 2, 3) == 0x203
+        assert await again == 0x106
+        assert [request[3] for request in requests] == [5, 3, 6]
         one.close()
         two.close()
+        await asyncio.sleep(0.02)
 
 
 async def test_a_connection_on_which_nobody_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,10 @@ class Channel(Protocol):
     def skipped(self) -> str:
         """What came since the question that answers another one; empty where nothing did."""
 
+    def rest(self, unit: int) -> float:
+        """Seconds for which `unit` is not asked, since an answer that nobody waits for may still come; 0 or
+        less where it may be asked."""
+
     def ask(self, question: Asked) -> asyncio.Future[bytes | LineFault]:
         """Send a question; what becomes of it is the result of the future. One that is done is given up."""
 
@@ -49,6 +53,8 @@ class Timing:
     """Between connecting and the first question."""
     pipeline: int = 1
     """Most questions under way at once."""
+    listen: float = 0.0
+    """Listening before the first byte on a serial line; connecting may take so much longer."""
 
 
 def give_up(*answers: asyncio.Future[bytes | LineFault]) -> None:

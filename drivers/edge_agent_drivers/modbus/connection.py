@@ -7,7 +7,7 @@ for. A late reply never answers the next question:
 - Where others share it, or several questions are under way, it stays open: transaction numbers tell late
   replies apart. They go on from one connection to the next, for gateways that send a late reply to whoever
   is there now.
-- A framing without transaction numbers is left alone for the length of the timeout instead.
+- In a framing without transaction numbers the unit is left alone for a while instead (`rtu.py`).
 
 docs/adr/0006-shared-lines.md.
 """
@@ -110,15 +110,17 @@ class Connection:
         self._members[line] = timing
         self._strictest()
         attempts = self._attempts
+        # The gap is ours and not the device's: it does not count.
+        gap = max(0.0, self._not_before - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout(timing.timeout + RECONNECT_GAP), self._opening:
+            async with asyncio.timeout(gap + timing.timeout + timing.listen), self._opening:
                 if again and len(self._members) == 1:
                     self._drop()
                 if self._attempts != attempts and self._failure is not None:
                     # Somebody else tried while this one waited.
                     raise type(self._failure)(str(self._failure))
                 if not self.usable:
-                    await self._connect(timing.timeout)
+                    await self._connect(timing)
         except TimeoutError as error:
             self.leave(line)
             raise LineLost(f"no connection to {self} within {timing.timeout:g} s") from error
@@ -129,16 +131,16 @@ class Connection:
             self.leave(line)
             raise LineLost(f"no connection to {self}: it was closed at once")
 
-    async def _connect(self, timeout: float) -> None:
+    async def _connect(self, timing: Timing) -> None:
         loop = asyncio.get_running_loop()
         self._drop()
         # asyncio closes a dropped socket one turn later, and some devices have room for one connection only.
         await asyncio.sleep(max(0.0, self._not_before - loop.time()))
         self._attempts += 1
-        self._not_before = loop.time() + min(RECONNECT_GAP, timeout)
+        self._not_before = loop.time() + min(RECONNECT_GAP, timing.timeout)
         self._failure = None
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timing.timeout + timing.listen):
                 channel = await self._dial()
         except LineFault as failure:
             self._failure = failure
@@ -223,6 +225,9 @@ class Connection:
         if unit not in self._units:
             self._units.meet(unit)
             self._strictest()
+        while self._channel is not None and self.usable and (rest := self._channel.rest(unit)) > 0:
+            # Others are asked meanwhile. The answer that is owed may end the wait at any time.
+            await asyncio.sleep(min(rest, 0.05))
         if not self._turns.take():
             await self._turns.wait(living=self._units.lives(unit))
         if self._sharing:
@@ -281,8 +286,6 @@ class Connection:
         now = asyncio.get_running_loop().time()
         if not self._stays_open or now - self._heard_at > max(HALF_OPEN, 3 * timing.timeout):
             channel.close()
-        if not self._numbered:
-            self._ready_at = max(self._ready_at, now + timing.timeout)
 
 
 def _of_the_unit(outcome: bytes | LineFault) -> bool:

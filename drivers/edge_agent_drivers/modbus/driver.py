@@ -10,7 +10,7 @@ from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.channel import Timing
-from edge_agent_drivers.modbus.faults import LineFault, Untrusted
+from edge_agent_drivers.modbus.faults import LineFault, Taken, Untrusted
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
@@ -36,7 +36,8 @@ class ModbusDriver(Driver):
         self._plans = plan_groups(settings)
         self._limits = limits_of(settings)
         comm = settings.comm
-        timing = Timing(settings.answer_timeout, comm.pause, comm.connect_pause, comm.pipeline)
+        listen = comm.listen if settings.endpoint.serial else 0.0
+        timing = Timing(settings.answer_timeout, comm.pause, comm.connect_pause, comm.pipeline, listen)
         self._line = line_to(settings.endpoint, timing, settings.tls)
         device = Device(machine, self._line, settings.unit_id, self._limits, comm.retest, comm.retries)
         # By scan rate, because hashing a group means hashing all its tags.
@@ -55,12 +56,15 @@ class ModbusDriver(Driver):
     async def connect(self) -> None:
         """Open the connection, or join the machines that share it.
 
-        DeviceUnreachable where that fails within the timeout, DeviceRefused where TLS certificates are why.
+        DeviceUnreachable where that fails within the timeout, DeviceRefused where TLS certificates are why,
+        or where a serial line is somebody else's.
         """
         try:
             await self._line.open()
         except Untrusted as fault:
             raise DeviceRefused(f"machine {self._machine}: {fault}: check tls") from fault
+        except Taken as fault:
+            raise DeviceRefused(f"machine {self._machine}: {fault}") from fault
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         self._open = True

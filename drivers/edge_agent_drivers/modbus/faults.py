@@ -2,6 +2,7 @@
 
 LineFault
 ├── LineLost     no connection, or it broke
+│   └── Taken        a serial line that is not ours to talk on
 ├── Untrusted    TLS: a certificate is not accepted, or ours cannot be used
 ├── NoAnswer     silence until the timeout
 │   └── Resting      not asked: a unit that was silent, on a line that others share
@@ -49,6 +50,11 @@ class LineLost(LineFault):
     """There is no connection, or it broke while waiting."""
 
     status = bad(Reason.NOT_CONNECTED)
+
+
+class Taken(LineLost):
+    """A serial line on which another master talks, or that another program has open, or that may not be
+    opened: asking again at once is pointless."""
 
 
 class NoAnswer(LineFault):

@@ -46,6 +46,10 @@ class MbapQuestions:
         self.skipped = ""
         """What came since the question with another transaction or unit; empty where nothing did."""
 
+    def rest(self, unit: int) -> float:
+        """0: a transaction number tells a late reply from the answer to the next question."""
+        return 0.0
+
     def _expect(self, question: Asked) -> asyncio.Future[bytes | LineFault]:
         if len(self._asked) > _MOST_GIVEN_UP:
             given_up = [number for number, (_, answer) in self._asked.items() if answer.done()]

@@ -59,6 +59,8 @@ class CommSettings(StrictModel):
     """Least time between an answer and the next request, for slow devices."""
     connect_pause: Duration = 0.0
     """Time between connecting and the first request."""
+    listen: Duration = Field(default=3.0, ge=3.0)
+    """How long a serial line is listened to before the first byte is sent, lest another master is there."""
     retest: Duration = 600.0
     """How often a refused register is tried again."""
 
@@ -179,14 +181,12 @@ def _bit_problems(tag: ModbusTag) -> Iterator[tuple[str, str]]:
         yield "bits", f"two bits are named '{name}'"
 
 
-_NOT_YET = {"rtu": "serial lines", "rtu+tcp": "RTU over TCP"}
-
-
 class ModbusMachine(MachineSettings):
     """A Modbus device."""
 
     url: str
-    """tcp://host:port, udp://host:port or tls://host:port; without a port it is 502, with TLS 802."""
+    """tcp://host:port, udp:// or tls://, rtu+tcp:// for RTU behind a gateway (without a port it is 502, with
+    TLS 802), or a serial line: rtu:///dev/ttyUSB0?baudrate=19200&parity=E."""
     unit_id: int = Field(default=1, ge=0, le=255, validation_alias=AliasChoices("unit_id", "unit"))
     """The device behind the address (`unit` is accepted)."""
     byte_order: Orders = "ABCD"
@@ -209,8 +209,10 @@ class ModbusMachine(MachineSettings):
 
     @property
     def answer_timeout(self) -> float:
-        """Seconds to wait for an answer."""
-        return self.comm.timeout if self.comm.timeout is not None else self.timeout
+        """Seconds to wait for an answer; on a serial line, beside the time that the bytes take."""
+        wait = self.comm.timeout if self.comm.timeout is not None else self.timeout
+        endpoint = self.endpoint
+        return wait + endpoint.character * (13 + 2 * self.max_registers) if endpoint.serial else wait
 
     def order_of(self, tag: ModbusTag) -> str:
         """The byte order of a tag: its own, else the machine's for its type, else ABCD."""
@@ -228,10 +230,6 @@ class ModbusMachine(MachineSettings):
         return self
 
     def _url_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        scheme = self.url.partition("://")[0]
-        if scheme in _NOT_YET:
-            yield ("url",), f"not yet: {scheme}:// ({_NOT_YET[scheme]}); tcp://, udp:// and tls:// work"
-            return
         try:
             endpoint = parse_endpoint(self.url)
         except ValueError as problem:
@@ -239,6 +237,8 @@ class ModbusMachine(MachineSettings):
             return
         if self.tls is not None and endpoint.scheme != "tls":
             yield ("tls",), f"{endpoint.scheme}:// has no TLS: write tls://{endpoint}, or leave tls out"
+        if "listen" in self.comm.model_fields_set and not endpoint.serial:
+            yield ("comm", "listen"), "only a serial line (rtu://) is listened to first: leave listen out"
         if self.comm.pipeline > 1 and endpoint.scheme not in ("tcp", "tls"):
             yield (
                 ("comm", "pipeline"),

@@ -11,13 +11,14 @@ from edge_agent_drivers.modbus.endpoint import Endpoint
 from edge_agent_drivers.modbus.faults import LineLost
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.security import TlsSettings
-from edge_agent_drivers.modbus.tcp import tcp_dial
+from edge_agent_drivers.modbus.serial_port import SerialDial
+from edge_agent_drivers.modbus.tcp import rtu_tcp_dial, tcp_dial
 from edge_agent_drivers.modbus.tls import tls_dial
 from edge_agent_drivers.modbus.udp import udp_dial
 
 Key = tuple[bool, str, int]
 """What has one connection: datagrams or not, host or tty, port."""
-Way = tuple[Endpoint, TlsSettings | None]
+Way = tuple[Endpoint, TlsSettings | None, float]
 """How it is reached: machines that share a connection must agree about it."""
 
 _connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, tuple[Way, Connection]]] = (
@@ -28,14 +29,14 @@ _connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, tuple[Way, 
 
 def line_to(endpoint: Endpoint, timing: Timing, tls: TlsSettings | None = None) -> ModbusLine:
     """A line to `endpoint` over the connection that all lines to it share; opens nothing yet."""
-    return ModbusLine.over(str(endpoint), lambda: _connection(endpoint, tls), timing)
+    return ModbusLine.over(str(endpoint), lambda: _connection(endpoint, tls, timing.listen), timing)
 
 
-def _connection(endpoint: Endpoint, tls: TlsSettings | None) -> Connection:
+def _connection(endpoint: Endpoint, tls: TlsSettings | None, listen: float) -> Connection:
     """The connection to an endpoint. LineLost where it is in use in another way."""
     known = _connections.setdefault(asyncio.get_running_loop(), {})
     key = (endpoint.scheme == "udp", endpoint.host.lower(), endpoint.port)
-    way = (endpoint, tls)
+    way = (endpoint, tls, listen)
     if key in known:
         there, connection = known[key]
         if there == way:
@@ -47,7 +48,7 @@ def _connection(endpoint: Endpoint, tls: TlsSettings | None) -> Connection:
     numbered = endpoint.scheme not in ("rtu", "rtu+tcp")
     connection = Connection(
         str(endpoint),
-        _dial(endpoint, tls),
+        _dial(endpoint, tls, listen),
         numbered=numbered,
         shared=True,
         datagrams=endpoint.scheme == "udp",
@@ -56,11 +57,15 @@ def _connection(endpoint: Endpoint, tls: TlsSettings | None) -> Connection:
     return connection
 
 
-def _dial(endpoint: Endpoint, tls: TlsSettings | None) -> Dial:
+def _dial(endpoint: Endpoint, tls: TlsSettings | None, listen: float) -> Dial:
     match endpoint.scheme:
         case "udp":
             return udp_dial(endpoint.host, endpoint.port)
         case "tls":
             return tls_dial(endpoint.host, endpoint.port, tls or TlsSettings())
+        case "rtu":
+            return SerialDial(endpoint, listen)
+        case "rtu+tcp":
+            return rtu_tcp_dial(endpoint.host, endpoint.port)
         case _:
             return tcp_dial(endpoint.host, endpoint.port)

@@ -1,4 +1,4 @@
-"""Opening a TCP connection, and one that speaks Modbus TCP."""
+"""Opening a TCP connection, and those that speak Modbus TCP and Modbus RTU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ssl import SSLContext, SSLError
 from edge_agent_drivers.modbus.channel import Dial
 from edge_agent_drivers.modbus.faults import LineLost
 from edge_agent_drivers.modbus.mbap import MbapConnection
+from edge_agent_drivers.modbus.rtu import Owing, RtuConnection
 
 
 def tcp_dial(host: str, port: int) -> Dial:
@@ -16,6 +17,18 @@ def tcp_dial(host: str, port: int) -> Dial:
 
     async def dial() -> MbapConnection:
         connection = MbapConnection(f"{host}:{port}")
+        await connect(lambda: connection, connection.close, host, port)
+        return connection
+
+    return dial
+
+
+def rtu_tcp_dial(host: str, port: int) -> Dial:
+    """Opens a TCP connection to `host` with the framing of Modbus RTU, as transparent gateways want it."""
+    owing = Owing()
+
+    async def dial() -> RtuConnection:
+        connection = RtuConnection(f"{host}:{port}", owing)
         await connect(lambda: connection, connection.close, host, port)
         return connection
 
