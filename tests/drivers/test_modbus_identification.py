@@ -29,7 +29,9 @@ def answer(first: int, objects: dict[int, bytes], following: int | None = None) 
     return bytes((0x2B, 0x0E, 2, 0x82, *more, len(objects))) + packed
 
 
-async def identified(reply: Callable[[bytes], bytes], category: Category = Category.REGULAR) -> dict[int, str]:
+async def identified(
+    reply: Callable[[bytes], bytes], category: Category = Category.REGULAR
+) -> dict[int, str]:
     """What is made of a device whose answers `reply` makes of the request's PDU."""
     async with Liar(lambda frame: [reply_to(frame, reply(frame[7:]))]) as device:
         line = ModbusLine("device", tcp_dial("127.0.0.1", device.port), timeout=0.2)

@@ -62,7 +62,9 @@ class IdentityQuestion(NamedTuple):
         if len(content) < _HEAD.size or content[0] != READ_DEVICE_ID:
             return BadReply(f"{name} sent an identification that is none")
         objects = list(_objects(content))
-        if len(objects) != content[5] or _HEAD.size + sum(2 + len(text) for _, text in objects) != len(content):
+        if len(objects) != content[5] or _HEAD.size + sum(2 + len(text) for _, text in objects) != len(
+            content
+        ):
             return BadReply(f"{name} announced {content[5]} objects and sent something else")
         return content
 
