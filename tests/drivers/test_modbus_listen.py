@@ -54,13 +54,13 @@ def test_questions_and_answers_are_paired() -> None:
         read_request(1, 100, 2), reply(1, 7, 8),
         read_request(3, 0, 1, function=4), reply(3, 9, function=4),
         read_request(1, 5, 1), sealed(b"\x01\x83\x02"),
-        read_request(1, 5, 12, function=1), sealed(b"\x01\x01\x02\xcd\x01"),
+        read_request(1, 5, 12, function=1), sealed(b"\x01\x01\x02\xcd\x01"), every=0.25,
     )  # fmt: skip
     assert found == [
-        Heard(pytest.approx(0.2), 1, Table.HOLDING, 100, 2, b"\0\7\0\x08"),
-        Heard(pytest.approx(0.4), 3, Table.INPUT, 0, 1, b"\0\x09"),
-        Heard(pytest.approx(0.6), 1, Table.HOLDING, 5, 1, b"", 2),
-        Heard(pytest.approx(0.8), 1, Table.COIL, 5, 12, b"\xcd\x01"),
+        Heard(0.5, 1, Table.HOLDING, 100, 2, b"\0\7\0\x08"),
+        Heard(1.0, 3, Table.INPUT, 0, 1, b"\0\x09"),
+        Heard(1.5, 1, Table.HOLDING, 5, 1, b"", 2),
+        Heard(2.0, 1, Table.COIL, 5, 12, b"\xcd\x01"),
     ]
     assert sorted(traffic.asked) == [1, 3]
     assert not traffic.noise
