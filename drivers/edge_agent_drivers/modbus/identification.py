@@ -28,7 +28,7 @@ NAMES: Mapping[int, str] = {
 
 _ASK = struct.Struct(">BBBB")
 _HEAD = struct.Struct(">BBBBBB")
-"""Behind the function: 14, category, what the device conforms to, 255 where more follows, from where, how many."""
+"""Behind the function: 14, category, conformity, 255 where more follows, from where, how many objects."""
 _MORE = 0xFF
 
 
@@ -62,7 +62,9 @@ class IdentityQuestion(NamedTuple):
         if len(content) < _HEAD.size or content[0] != READ_DEVICE_ID:
             return BadReply(f"{name} sent an identification that is none")
         objects = list(_objects(content))
-        if len(objects) != content[5] or _HEAD.size + sum(2 + len(text) for _, text in objects) != len(content):
+        if len(objects) != content[5] or _HEAD.size + sum(2 + len(text) for _, text in objects) != len(
+            content
+        ):
             return BadReply(f"{name} announced {content[5]} objects and sent something else")
         return content
 

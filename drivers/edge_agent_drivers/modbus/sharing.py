@@ -46,7 +46,13 @@ def _connection(endpoint: Endpoint, tls: TlsSettings | None, listen: float) -> C
                 f"{endpoint} is in use as {there[0].scheme}:// with other settings: make them alike"
             )
     numbered = endpoint.scheme not in ("rtu", "rtu+tcp")
-    connection = Connection(str(endpoint), _dial(endpoint, tls, listen), numbered=numbered, shared=True)
+    connection = Connection(
+        str(endpoint),
+        _dial(endpoint, tls, listen),
+        numbered=numbered,
+        shared=True,
+        datagrams=endpoint.scheme == "udp",
+    )
     known[key] = way, connection
     return connection
 
