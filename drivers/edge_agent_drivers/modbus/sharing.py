@@ -48,22 +48,11 @@ def _connection(endpoint: Endpoint, tls: TlsSettings | None, listen: float) -> C
         if isinstance(before, SerialDial):
             before.close()
     numbered = endpoint.scheme not in ("rtu", "rtu+tcp")
-<<<<<<< HEAD
-    connection = Connection(
-        str(endpoint),
-        _dial(endpoint, tls, listen),
-        numbered=numbered,
-        shared=True,
-        datagrams=endpoint.scheme == "udp",
-    )
-    known[key] = way, connection
-=======
     dial = _dial(endpoint, tls, listen)
     connection = Connection(
         str(endpoint), dial, numbered=numbered, shared=True, datagrams=endpoint.scheme == "udp"
     )
     known[key] = way, connection, dial
->>>>>>> serial
     return connection
 
 
