@@ -248,7 +248,7 @@ async def test_an_adapter_that_is_pulled_out_comes_back(bus: Bus, serial: Make) 
 
 
 async def test_noise_echo_and_collisions_cost_little(bus: Bus, serial: Make) -> None:
-    """20 % of the replies garbled, echo, other bytes now and then: three of four values come, none is wrong."""
+    """20 % of the replies garbled, echo, stray bytes: three of four values come, and none is wrong."""
     path = bus.plug("ttyUSB0")
     bus.device(1)
     bus.echo = True

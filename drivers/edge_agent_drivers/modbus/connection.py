@@ -32,7 +32,7 @@ from edge_agent_drivers.modbus.pdu import Asked
 from edge_agent_drivers.modbus.turns import Turns
 
 RECONNECT_GAP = 0.1
-"""Least time between two attempts to connect, in seconds, where the first brought no answer."""
+"""Least seconds between two attempts to connect where the first brought no answer; at most the timeout."""
 HALF_OPEN = 10.0
 """Seconds without any answer after which a shared connection is taken for broken and closed."""
 
@@ -41,10 +41,20 @@ class Connection:
     """Opened by the first line that joins, closed by the last that leaves; never two sockets at a time.
 
     `numbered`: the framing has transaction numbers. `shared`: other lines may join, and dead units rest.
+    `datagrams`: what gets lost is lost; there is no stream to begin anew.
     """
 
-    def __init__(self, name: str, dial: Dial, *, numbered: bool = True, shared: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        dial: Dial,
+        *,
+        numbered: bool = True,
+        shared: bool = False,
+        datagrams: bool = False,
+    ) -> None:
         self._name, self._dial, self._numbered, self._shared = name, dial, numbered, shared
+        self._datagrams = datagrams
         self._members: dict[object, Timing] = {}
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
@@ -88,7 +98,8 @@ class Connection:
             self._turns.capacity = min(timing.pipeline for timing in timings)
         self._turns.round = max(len(timings), 1)
         self._sharing = self._shared and (len(timings) > 1 or len(self._units) > 1)
-        self._stays_open = self._sharing or self._turns.capacity > 1 or not self._numbered
+        more = self._sharing or self._turns.capacity > 1
+        self._stays_open = more or self._datagrams or not self._numbered
 
     async def open(self, line: object, timing: Timing) -> None:
         """Join, and connect where nobody has. A line that is alone on it gets a new connection.
@@ -109,7 +120,7 @@ class Connection:
                     # Somebody else tried while this one waited.
                     raise type(self._failure)(str(self._failure))
                 if not self.usable:
-                    await self._connect()
+                    await self._connect(timing)
         except TimeoutError as error:
             self.leave(line)
             raise LineLost(f"no connection to {self} within {timing.timeout:g} s") from error
@@ -120,16 +131,17 @@ class Connection:
             self.leave(line)
             raise LineLost(f"no connection to {self}: it was closed at once")
 
-    async def _connect(self) -> None:
+    async def _connect(self, timing: Timing) -> None:
         loop = asyncio.get_running_loop()
         self._drop()
         # asyncio closes a dropped socket one turn later, and some devices have room for one connection only.
         await asyncio.sleep(max(0.0, self._not_before - loop.time()))
         self._attempts += 1
-        self._not_before = loop.time() + RECONNECT_GAP
+        self._not_before = loop.time() + min(RECONNECT_GAP, timing.timeout)
         self._failure = None
         try:
-            channel = await self._dial()
+            async with asyncio.timeout(timing.timeout + timing.listen):
+                channel = await self._dial()
         except LineFault as failure:
             self._failure = failure
             raise

@@ -14,6 +14,7 @@ from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.faults import LineFault, Taken, Untrusted
 from edge_agent_drivers.modbus.inquiry import answer
+from edge_agent_drivers.modbus.listening import Listener
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
@@ -46,6 +47,9 @@ class ModbusDriver(Driver):
         # By scan rate, because hashing a group means hashing all its tags.
         self._scans = {plan.group.every: GroupScan(plan, device) for plan in self._plans}
         self._open = False
+        self._listener = (
+            Listener(machine, settings, self._plans, clock) if settings.mode == "listen" else None
+        )
 
     @property
     def groups(self) -> tuple[ReadGroup, ...]:
@@ -54,6 +58,8 @@ class ModbusDriver(Driver):
 
     def describe(self) -> str:
         """The planned requests, for people."""
+        if self._listener is not None:
+            return "mode: listen: nothing is sent; tags come as another master asks for them"
         return describe(self._plans, self._limits)
 
     async def connect(self) -> None:
@@ -62,6 +68,9 @@ class ModbusDriver(Driver):
         DeviceUnreachable where that fails within the timeout, DeviceRefused where TLS certificates are why,
         or where a serial line is somebody else's.
         """
+        if self._listener is not None:
+            await self._listener.connect()
+            return
         try:
             await self._line.open()
         except Untrusted as fault:
@@ -75,7 +84,10 @@ class ModbusDriver(Driver):
             scan.forgive()
 
     async def read(self, group: ReadGroup, *, raw: bool = False) -> list[SampleBatch]:
-        """One scan, one batch. DeviceUnreachable where nothing of the group was answered."""
+        """One scan, one batch; listening, one for each answer that was heard. DeviceUnreachable where nothing
+        of the group was answered."""
+        if self._listener is not None:
+            return await self._listener.read(group, raw=raw)
         if not self._open:
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
         timestamp = self._stamp.next()
@@ -88,14 +100,16 @@ class ModbusDriver(Driver):
     async def ask(self, question: Mapping[str, Any]) -> Any:
         """Read something once for `probe` or `scan` (inquiry.py), from any unit behind the connection."""
         if not self._open:
-            # Where a line is only listened to, too: that must go on.
-            raise DeviceRefused(f"machine {self._machine}: nothing may be sent to {self._line}")
+            why = "mode: listen sends nothing" if self._listener is not None else "it is not connected"
+            raise DeviceRefused(f"machine {self._machine}: {self._line} cannot be asked: {why}")
         return await answer(self._line, question)
 
     async def close(self) -> None:
         """Let go of the connection; machines that share it keep it. Harmless where there is none."""
         self._open = False
         self._line.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def _advice(self, fault: LineFault) -> str:
         return f"machine {self._machine}: {fault}: check power, cable, address and unit_id"

@@ -28,7 +28,7 @@ NAMES: Mapping[int, str] = {
 
 _ASK = struct.Struct(">BBBB")
 _HEAD = struct.Struct(">BBBBBB")
-"""Behind the function: 14, category, what the device conforms to, 255 where more follows, from where, how many."""
+"""Behind the function: 14, category, conformity, 255 where more follows, from where, how many objects."""
 _MORE = 0xFF
 
 

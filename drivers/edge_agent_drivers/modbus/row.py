@@ -12,8 +12,33 @@ from edge_agent_drivers.modbus.plan import Bit, Block, Limits, Span
 
 SEARCH_BUDGET = 32
 """Most extra requests one scan spends on finding refused registers; the search goes on in the next."""
-SILENCES = 2
+SILENCES = 3
 """Most timeouts one scan spends on finding registers that the device is silent about, likewise."""
+
+STRIKES = 3
+"""Scans in a row in which a block fails alone before something is done about it."""
+FIRST_REST = 30.0
+"""Seconds for which it is left alone first; doubles up to `comm.retest`."""
+
+
+@dataclass(slots=True)
+class Quarantined:
+    """What is known of a value that is left out; `until` is on the monotonic clock."""
+
+    status: Status
+    until: float
+
+
+@dataclass(slots=True)
+class Strikes:
+    """What is known of a block that gets no usable answer while others do."""
+
+    status: Status
+    count: int = 0
+    rest: float = FIRST_REST
+    until: float = 0.0
+    sought: bool = False
+    """True for a part of a silent block: the search goes on with it."""
 
 
 @dataclass(slots=True)
@@ -57,11 +82,10 @@ class Row:
     """What went wrong with which block; said only where others answered, else the sampler says it."""
 
     def fail(self, spans: tuple[Span, ...], status: Status) -> None:
-        """Give all `spans` the same bad status."""
+        """Give all `spans` the same bad status, but for those that were read already."""
         for span in spans:
-            # One that was read before in this scan, alone, as well: a bad status and a value is neither.
-            self.values[span.column] = None
-            self.statuses[span.column] = status
+            if self.values[span.column] is None:
+                self.statuses[span.column] = status
 
     def take(self, block: Block, payload: bytes) -> None:
         """Decode the answer to `block` into its columns."""

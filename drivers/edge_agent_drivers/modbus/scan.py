@@ -7,7 +7,7 @@
   is refused like that, the value is to blame: it is quarantined, and the maximum is as before.
 - A block that stays silent, loses the connection or whose answers have the wrong length, while others answer:
   after three scans in a row it is halved like after exception 2, which is the only way to read a device that
-  answers nothing at all for a register it does not have. Silence is dear, so one scan looks on for two
+  answers nothing at all for a register it does not have. Silence is dear, so one scan looks on for three
   timeouts only, and one search for twenty-four; what then remains is left alone for a while.
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 
 from edge_agent.types import Status
 from edge_agent.units import format_duration
@@ -33,29 +32,20 @@ from edge_agent_drivers.modbus.faults import (
     WrongCount,
 )
 from edge_agent_drivers.modbus.plan import Block, GroupPlan, Span, coalesce, make_block
-from edge_agent_drivers.modbus.row import SEARCH_BUDGET, Device, Row
+from edge_agent_drivers.modbus.row import (
+    FIRST_REST,
+    SEARCH_BUDGET,
+    STRIKES,
+    Device,
+    Quarantined,
+    Row,
+    Strikes,
+)
 
 log = logging.getLogger(__name__)
 
-STRIKES = 3
-"""Scans in a row in which a block fails alone before it is left alone for a while."""
 SEARCH_SILENCES = 24
 """Most timeouts that one search for silent registers costs altogether; the next search is a retest away."""
-_FIRST_REST = 30.0
-
-
-@dataclass(slots=True)
-class _Quarantined:
-    status: Status
-    until: float
-
-
-@dataclass(slots=True)
-class _Strikes:
-    status: Status
-    count: int = 0
-    rest: float = _FIRST_REST
-    until: float = 0.0
 
 
 class GroupScan:
@@ -63,10 +53,10 @@ class GroupScan:
 
     def __init__(self, plan: GroupPlan, device: Device) -> None:
         self._plan, self._device = plan, device
-        self._quarantine: dict[Span, _Quarantined] = {}
+        self._quarantine: dict[Span, Quarantined] = {}
         self._cuts: set[tuple[Table, int]] = set()
         self._cuts_until = 0.0
-        self._strikes: dict[Key, _Strikes] = {}
+        self._strikes: dict[Key, Strikes] = {}
         self._said: dict[Key, Status] = {}
         self._quiet: dict[tuple[Key, Status], float] = {}
         """Until when it is not said again: what comes and goes is not to fill the journal."""
@@ -77,7 +67,7 @@ class GroupScan:
         self._silences = SEARCH_SILENCES
         self._silences_until = 0.0
         self._spoke = False
-        """Whether the device ever answered anything for this group."""
+        """Whether a block of this group was answered since connecting."""
         self._guess = 0
         self.blocks: list[Block] = []
         self._rebuild()
@@ -89,8 +79,9 @@ class GroupScan:
 
     def forgive(self) -> None:
         """Ask silent blocks again: the connection is new. What was refused stays in quarantine."""
+        self._spoke = False
         for strikes in self._strikes.values():
-            strikes.count, strikes.rest, strikes.until = min(strikes.count, STRIKES - 1), _FIRST_REST, 0.0
+            strikes.count, strikes.rest, strikes.until = min(strikes.count, STRIKES - 1), FIRST_REST, 0.0
 
     async def run(self, *, raw: bool = False) -> Row:
         """Ask for every block once.
@@ -158,7 +149,7 @@ class GroupScan:
             self._rebuild()
 
     async def _try_a_part(self, row: Row) -> None:
-        """Where no block ever got an answer: one value alone, each time another, lest a register that the
+        """Where no block gets an answer: one value alone, each time another, lest a register that the
         device does not answer for makes all of it look dead."""
         spans = [span for block in self.blocks if len(block.spans) > 1 for span in block.spans]
         if spans:
@@ -172,12 +163,12 @@ class GroupScan:
     async def _read(self, block: Block, row: Row, *, searching: bool = False) -> bool:
         """Ask for one block and, where it is refused, for its parts; True where all of it came."""
         strikes = self._strikes.get(block.key)
-        if row.gone or (strikes is not None and time.monotonic() < strikes.until):
+        if row.gone or (strikes is not None and self._left_alone(strikes, row)):
             row.fail(block.spans, strikes.status if strikes else LineLost.status)
             return False
         outcome = await self._questions.ask(block, row, again=not searching and strikes is None)
         if isinstance(outcome, bytes):
-            self._spoke = True
+            self._spoke = self._spoke or not searching
             row.take(block, outcome)
             self._recovered(block)
             return True
@@ -202,7 +193,7 @@ class GroupScan:
 
     def _strike(self, block: Block, fault: LineFault, row: Row) -> None:
         row.fail(block.spans, fault.status)
-        strikes = self._strikes.setdefault(block.key, _Strikes(fault.status))
+        strikes = self._strikes.setdefault(block.key, Strikes(fault.status))
         strikes.count += 1
         strikes.status = fault.status
         row.notes.append((block, fault))
@@ -248,16 +239,11 @@ class GroupScan:
         if len(block.spans) == 1 and not searching:
             self._strike(block, fault, row)
             return
-        if len(block.spans) > 1 and (row.silences <= 0 or self._silences <= 0):
-            # Known to be silent as it is: the next scan goes on with it, or the next search.
-            rest = 0.0 if self._silences > 0 else _FIRST_REST
-            strikes = _Strikes(fault.status, STRIKES - 1, until=time.monotonic() + rest)
-            self._strikes[block.key] = strikes
-            row.unfinished = True
-            row.fail(block.spans, fault.status)
-            return
         row.silences -= 1
         self._silences -= 1
+        if len(block.spans) > 1 and (row.silences <= 0 or self._silences <= 0):
+            self._postpone(block, fault.status, row)
+            return
         if not searching:
             log.warning(
                 "%s: %s: %s, while others answer: looking for the registers it is silent about",
@@ -265,13 +251,33 @@ class GroupScan:
             )  # fmt: skip
         await self._search(block, fault.status, str(fault), row)
 
+    def _postpone(self, piece: Block, status: Status, row: Row) -> None:
+        """Go on with a part of a silent block in the next scan or, once the search has cost enough, later."""
+        strikes = self._strikes.get(piece.key) or Strikes(status)
+        strikes.count, strikes.sought = STRIKES - 1, True
+        if self._silences <= 0:
+            strikes.until = time.monotonic() + strikes.rest
+            strikes.rest = min(2 * strikes.rest, self._device.retest)
+        self._strikes[piece.key] = strikes
+        row.unfinished = True
+        row.fail(piece.spans, status)
+
+    def _left_alone(self, strikes: Strikes, row: Row) -> bool:
+        """Whether a block that failed before is not asked in this scan."""
+        if strikes.sought and row.silences <= 0:
+            row.unfinished = True
+            return True
+        return time.monotonic() < strikes.until
+
     async def _pieces(self, pieces: list[Block], status: Status, row: Row) -> None:
         for piece in pieces:
             if row.budget <= 0:
                 row.fail(piece.spans, status)
-                continue
-            row.budget -= 1
-            await self._read(piece, row, searching=True)
+            elif row.silences <= 0:
+                self._postpone(piece, status, row)
+            else:
+                row.budget -= 1
+                await self._read(piece, row, searching=True)
 
     def _put_away(self, span: Span, status: Status, why: str) -> None:
         if span not in self._quarantine:
@@ -280,7 +286,7 @@ class GroupScan:
                 "%s: %s is refused: %s; left out and tried again every %s",
                 self._device.machine, span, why, format_duration(self._device.retest),
             )  # fmt: skip
-        self._quarantine[span] = _Quarantined(status, time.monotonic() + self._device.retest)
+        self._quarantine[span] = Quarantined(status, time.monotonic() + self._device.retest)
 
     def _settle(self, row: Row) -> None:
         """After a scan: join what was cut to find a refused value; let blocks rest that fail alone."""
@@ -304,7 +310,7 @@ class GroupScan:
         for (table, address, _), strikes in self._strikes.items():
             if strikes.count >= STRIKES and now >= strikes.until:
                 strikes.until = now + strikes.rest
-                level = logging.WARNING if strikes.rest == _FIRST_REST else logging.DEBUG
+                level = logging.WARNING if strikes.rest == FIRST_REST else logging.DEBUG
                 log.log(
                     level,
                     "%s: %s:%d gives no usable answer while others do: tried again in %s",

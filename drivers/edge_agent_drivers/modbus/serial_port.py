@@ -222,7 +222,7 @@ def _complaint(endpoint: Endpoint, overheard: bytearray, listened: float) -> str
     """Why a line is not ours to talk on; empty where nobody talks there."""
     if units := another_master(overheard):
         return (
-            f"another master is polling {_units(units)} on {endpoint}: a serial line has one master. "
+            f"another master is polling {units_text(units)} on {endpoint}: a serial line has one master. "
             "Stop it, or write mode: listen, which reads along and sends nothing"
         )
     traffic = _traffic(overheard)
@@ -234,7 +234,8 @@ def _complaint(endpoint: Endpoint, overheard: bytearray, listened: float) -> str
     return ""
 
 
-def _units(units: Sequence[int]) -> str:
+def units_text(units: Sequence[int]) -> str:
+    """`unit 1`, `units 1, 3 and 7`."""
     names = [str(unit) for unit in units]
     if len(names) == 1:
         return f"unit {names[0]}"

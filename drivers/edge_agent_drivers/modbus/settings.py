@@ -187,6 +187,8 @@ class ModbusMachine(MachineSettings):
     url: str
     """tcp://host:port, udp:// or tls://, rtu+tcp:// for RTU behind a gateway (without a port it is 502, with
     TLS 802), or a serial line: rtu:///dev/ttyUSB0?baudrate=19200&parity=E."""
+    mode: Literal["poll", "listen"] = "poll"
+    """listen: take the values that another master on the line asks for, and send nothing."""
     unit_id: int = Field(default=1, ge=0, le=255, validation_alias=AliasChoices("unit_id", "unit"))
     """The device behind the address (`unit` is accepted)."""
     byte_order: Orders = "ABCD"
@@ -237,6 +239,11 @@ class ModbusMachine(MachineSettings):
             return
         if self.tls is not None and endpoint.scheme != "tls":
             yield ("tls",), f"{endpoint.scheme}:// has no TLS: write tls://{endpoint}, or leave tls out"
+        if self.mode == "listen" and endpoint.scheme not in ("rtu", "rtu+tcp"):
+            yield (
+                ("mode",),
+                f"on {endpoint.scheme}:// nobody else is heard: listen needs rtu:// or rtu+tcp://",
+            )
         if "listen" in self.comm.model_fields_set and not endpoint.serial:
             yield ("comm", "listen"), "only a serial line (rtu://) is listened to first: leave listen out"
         if self.comm.pipeline > 1 and endpoint.scheme not in ("tcp", "tls"):

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 
 from edge_agent_drivers.modbus.channel import Dial
-from edge_agent_drivers.modbus.faults import Untrusted
+from edge_agent_drivers.modbus.faults import LineLost, Untrusted
 from edge_agent_drivers.modbus.mbap import MbapConnection
 from edge_agent_drivers.modbus.security import TlsSettings
 from edge_agent_drivers.modbus.tcp import connect
@@ -25,6 +25,10 @@ def tls_dial(host: str, port: int, settings: TlsSettings) -> Dial:
                 lambda: connection, connection.close, host, port,
                 tls=context, server_name=settings.server_name or host,
             )  # fmt: skip
+        except LineLost as lost:
+            if isinstance(lost.__cause__, ConnectionResetError | ConnectionAbortedError):
+                raise LineLost(f"{name} hangs up when TLS begins: does it speak TLS 1.2 or newer?") from lost
+            raise
         except ssl.SSLCertVerificationError as error:
             raise Untrusted(f"the certificate of {name} is not accepted: {error.verify_message}") from error
         except ssl.SSLError as error:

@@ -2,8 +2,8 @@
 
 Frames are told apart by length and checksum, not by pauses, which a USB adapter does not pass on. A reply is
 believed to answer the request before it only where the unit, the function and the number of bytes are those
-that were asked for, and no other request to the unit may still be owed its answer. Requests that write are
-understood, so that what follows is found, and never give values.
+that were asked for, nothing unknown was said between them, and no other request to the unit may still be owed
+its answer. Requests that write are understood, so that what follows is found, and never give values.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _FIXED = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8, 7: 4, 8: 8, 11: 4, 12: 4, 17: 4, 2
 _COUNTED = {15: (6, 9), 16: (6, 9), 20: (2, 5), 21: (2, 5), 23: (10, 13)}
 """Function -> where its requests say how many bytes follow, and how many others there are."""
 _MOST_UNITS = 247
+SLOWEST = 3.0
+"""Seconds after which a reply is no answer any more: a question in between may not have been heard."""
 
 
 class Heard(NamedTuple):
@@ -85,9 +87,15 @@ class Traffic:
     def quiet(self, at: float) -> list[Heard]:
         """Nothing more came: what is unfinished stays so, and frames behind it are found."""
         found = self._cut(at, final=True)
-        self.noise += len(self._bytes)
+        self._disturbed(len(self._bytes))
         self._bytes.clear()
         return found
+
+    def _disturbed(self, count: int) -> None:
+        """Bytes of no frame: a question may have been among them, and what comes next is its answer."""
+        if count:
+            self.noise += count
+            self._pending = None
 
     def _cut(self, at: float, *, final: bool) -> list[Heard]:
         found: list[Heard] = []
@@ -109,7 +117,7 @@ class Traffic:
                 break
             else:
                 start += 1
-                self.noise += 1
+                self._disturbed(1)
         del self._bytes[:start]
         return found
 
@@ -170,7 +178,7 @@ class Traffic:
         unit, function = content[0], content[1]
         self.answered[unit] += 1
         due = self._pending
-        if due is None or unit != due.unit:
+        if due is None or unit != due.unit or at - due.at > SLOWEST:
             self._owed.pop(unit, None)
             return None
         if function & ~EXCEPTION != due.function:
