@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from edge_agent.errors import DeviceUnreachable
+from edge_agent.clock import Clock
+from edge_agent.errors import DeviceRefused, DeviceUnreachable
 from edge_agent.settings.load import load
 from edge_agent_drivers import terminal
 from edge_agent_drivers.modbus import search, survey
 from edge_agent_drivers.modbus.driver import ModbusDriver
+from edge_agent_drivers.modbus.settings import ModbusMachine
 from edge_agent_simulators.modbus_server import ModbusServer
 from tests.drivers.stage import Liar, ModbusFactory, honest, reply_to
+from tests.support.bus import Bus
 from tests.support.libmodbus import LibmodbusServer
 
 READS = {1, 2, 3, 4, 0x2B}
@@ -238,3 +242,55 @@ async def test_no_connection_is_said(modbus: ModbusFactory) -> None:
     driver = modbus(1, {})
     with pytest.raises(DeviceUnreachable):
         await scan(driver)
+
+
+async def test_a_serial_line_is_scanned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Over RTU, after listening: the two devices of the line are found, absent units cost their timeout."""
+    async with Bus(tmp_path) as bus:
+        path = bus.plug("ttyUSB0")
+        bus.device(2)
+        bus.device(4)
+        raw = {"driver": "modbus", "url": f"rtu://{path}?baudrate=115200&parity=N", "timeout": "100ms"}
+        settings = ModbusMachine.model_validate(raw)
+        settings = settings.model_copy(update={"comm": settings.comm.model_copy(update={"listen": 0.1})})
+        driver = ModbusDriver("line", settings, Clock())
+        try:
+            assert await scan(driver) == 0
+        finally:
+            await driver.close()
+    found = json.loads(capsys.readouterr().out)
+    assert [unit["unit_id"] for unit in found["units"]] == [2, 4]
+
+
+async def test_a_line_that_is_only_listened_to_is_not_asked(tmp_path: Path) -> None:
+    """`mode: listen` sends nothing for a command either, and goes on listening."""
+    settings = ModbusMachine.model_validate(
+        {"driver": "modbus", "url": f"rtu://{tmp_path}/ttyUSB0", "mode": "listen", "tags": {}}
+    )
+    driver = ModbusDriver("line", settings, Clock())
+    with pytest.raises(DeviceRefused, match="listen sends nothing"):
+        await driver.ask({"do": "read", "unit_id": 1, "table": "holding", "address": 0, "count": 1})
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"do": "write", "unit_id": 1, "table": "holding", "address": 0, "count": 1},
+        {"do": "read", "unit_id": 256, "table": "holding", "address": 0, "count": 1},
+        {"do": "read", "unit_id": 1, "table": "holding", "address": 0, "count": 126},
+        {"do": "read", "unit_id": 1, "table": "holding", "address": 65535, "count": 2},
+        {"do": "read", "unit_id": 1, "table": "file", "address": 0, "count": 1},
+        {"do": "read", "unit_id": 1, "table": "holding"},
+        {},
+    ],
+)
+async def test_only_possible_questions_reach_the_device(
+    question: dict[str, Any], modbus: ModbusFactory
+) -> None:
+    """Whoever may use the agent's socket can ask for reads that exist, and for nothing else."""
+    async with Liar(lambda frame: [honest(frame)]) as liar:
+        driver = modbus(liar.port, {})
+        await driver.connect()
+        with pytest.raises(DeviceRefused):
+            await driver.ask(question)
+        assert liar.requests == []

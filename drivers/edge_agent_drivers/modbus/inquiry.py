@@ -15,7 +15,15 @@ from typing import Any
 
 from edge_agent.errors import DeviceRefused, DeviceUnreachable
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.faults import LineFault, LineLost, NoAnswer, Refused, Resting
+from edge_agent_drivers.modbus.faults import (
+    LineFault,
+    LineLost,
+    NoAnswer,
+    Refused,
+    Resting,
+    Taken,
+    Untrusted,
+)
 from edge_agent_drivers.modbus.identification import NAMES, identify
 from edge_agent_drivers.modbus.line import ModbusLine
 
@@ -36,6 +44,8 @@ async def answer(line: ModbusLine, question: Mapping[str, Any]) -> dict[str, Any
     if not line.connected:
         try:
             await line.open()
+        except (Taken, Untrusted) as fault:
+            raise DeviceRefused(str(fault)) from fault
         except LineFault as fault:
             raise DeviceUnreachable(str(fault)) from fault
     try:
@@ -69,11 +79,8 @@ def _wanted(question: Mapping[str, Any]) -> tuple[Table, int, int]:
     """Table, address and count, all of them possible. DeviceRefused otherwise."""
     try:
         table = Table(str(question.get("table")))
-        address, count = (
-            int(number)
-            for number in (question.get("address"), question.get("count"))
-            if isinstance(number, int)
-        )
+        numbers = (question.get("address"), question.get("count"))
+        address, count = (number for number in numbers if isinstance(number, int))
     except ValueError:
         raise DeviceRefused(f"{dict(question)} does not say what to read") from None
     most = MOST_BITS if table.bits else MOST_REGISTERS

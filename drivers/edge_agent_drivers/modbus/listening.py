@@ -37,7 +37,7 @@ class Listener:
         self._unit = settings.unit_id
         self._endpoint, self._timeout = settings.endpoint, settings.answer_timeout
         self._groups = {plan.group.every: _Group(plan) for plan in plans}
-        self._patience = max(group.patience for group in self._groups.values())
+        self._patience = max((group.patience for group in self._groups.values()), default=LEAST)
         self._ears: Ears | None = None
         self._since = 0.0
         self._said: set[str] = set()
