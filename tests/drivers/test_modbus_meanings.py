@@ -160,7 +160,8 @@ async def test_decimals_from_another_register_that_is_read_less_often(
 
 async def rates(driver: ModbusDriver, device: ModbusServer, *raws: int) -> list[tuple[object, Status, float]]:
     """For each raw uint16 put at holding:10: rate, its status, and the seconds since the scan before."""
-    found, last = [], 0
+    found: list[tuple[object, Status, float]] = []
+    last = 0
     for raw in raws:
         put(device, 10, raw)
         await asyncio.sleep(0.01)
