@@ -9,10 +9,10 @@ from edge_agent.contracts.plugs import Driver, PlannedRequest
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
+from edge_agent_drivers.modbus.columns import plan_groups
 from edge_agent_drivers.modbus.faults import LineFault
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.outline import outline
-from edge_agent_drivers.modbus.plan import limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -35,7 +35,7 @@ class ModbusDriver(Driver):
         self._machine = machine
         self._stamp = Stamp(clock)
         self._plans = plan_groups(settings)
-        self._limits = limits_of(settings)
+        self._limits = settings.limits
         self._endpoint = endpoint = settings.endpoint
         self._line = ModbusLine(
             str(endpoint),
