@@ -108,7 +108,7 @@ class GroupScan:
         if self._cuts and now >= self._cuts_until:
             self._cuts.clear()
             self._rebuild()
-        elif self._limits != self._device.limits:
+        elif self._limits is not self._device.limits:
             self._rebuild()
         for span, entry in self._quarantine.items():
             row.statuses[span.column] = entry.status
@@ -232,7 +232,7 @@ class GroupScan:
         """After a scan: join what was cut to find a refused value; let blocks rest that fail alone."""
         if self._found and row.budget > 0:
             self._cuts.clear()
-        if row.budget < SEARCH_BUDGET or self._found or self._limits != self._device.limits:
+        if row.budget < SEARCH_BUDGET or self._found or self._limits is not self._device.limits:
             self._rebuild()
         if not row.answered:
             return
