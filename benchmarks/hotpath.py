@@ -46,12 +46,13 @@ def batches(count: int) -> list[SampleBatch]:
 def decoding(repeats: int) -> list[Measured]:
     """Registers of one block to values."""
     return [
-        _decoding(repeats, f"{len(fields)} {fields[0][1].type} of one block", fields)
-        for fields in (
-            [(at, Field("uint16")) for at in range(125)],
-            [(2 * at, Field("float32")) for at in range(60)],
+        _decoding(repeats, "decoding 125 uint16", [(at, Field("uint16")) for at in range(125)]),
+        _decoding(repeats, "decoding 60 float32", [(2 * at, Field("float32")) for at in range(60)]),
+        _decoding(
+            repeats,
+            "decoding 60 float32, words swapped, with a range",
             [(2 * at, Field("float32", order="CDAB", range=(-1e9, 1e9))) for at in range(60)],
-        )
+        ),
     ]
 
 
