@@ -82,8 +82,8 @@ class GroupScan:
         if self._derived is not None:
             self._derived.forget()
 
-    async def run(self, timestamp: int, *, raw: bool = False) -> Row:
-        """Ask for every block once; `timestamp` is the scan's.
+    async def run(self, at: int, *, raw: bool = False) -> Row:
+        """Ask for every block once; `at` is when, in ns of a clock that nobody sets.
 
         Raises the LineFault where nothing answers at all: after two questions, not after all of them.
         """
@@ -100,7 +100,7 @@ class GroupScan:
             raise row.failure
         self._settle(row)
         if self._derived is not None:
-            self._derived.apply(row, timestamp)
+            self._derived.apply(row, at)
         return row
 
     def _begin(self, row: Row, now: float) -> None:
