@@ -147,7 +147,7 @@ def test_whatever_the_rules_every_value_is_read_once_and_nothing_forbidden(
 
 @given(SPANS, RULES)
 def test_no_register_is_read_twice_in_a_cycle(spans: list[Span], rules: Limits) -> None:
-    """Values that share no register are read once; only an aligned block may come twice, under a long value."""
+    """Values that share no register are read once; only an aligned block may come twice."""
     taken: set[tuple[Table, int]] = set()
     apart = []
     for one in possible(spans, rules):
