@@ -1,4 +1,4 @@
-"""The Modbus driver: one machine over Modbus TCP, read only."""
+"""The Modbus driver: one machine, read only."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver, PlannedRequest
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import ConfigError, DeviceUnreachable
+from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
+from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.columns import plan_groups
-from edge_agent_drivers.modbus.faults import LineFault
-from edge_agent_drivers.modbus.line import ModbusLine
+from edge_agent_drivers.modbus.faults import LineFault, Taken, Untrusted
+from edge_agent_drivers.modbus.listening import Listener
 from edge_agent_drivers.modbus.outline import outline
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
-from edge_agent_drivers.modbus.tcp import tcp_dial
+from edge_agent_drivers.modbus.sharing import line_to
 
 
 class ModbusDriver(Driver):
@@ -35,19 +36,18 @@ class ModbusDriver(Driver):
         self._machine = machine
         self._clock, self._stamp = clock, Stamp(clock)
         self._plans = plan_groups(settings)
-        self._limits = settings.limits
-        self._endpoint = endpoint = settings.endpoint
-        self._line = ModbusLine(
-            str(endpoint),
-            tcp_dial(endpoint.host, endpoint.port),
-            timeout=settings.answer_timeout,
-            pause=settings.comm.pause,
-            connect_pause=settings.comm.connect_pause,
-        )
-        device = Device(machine, self._line, settings.unit_id, self._limits, settings.comm.retest)
+        self._limits, self._endpoint = settings.limits, settings.endpoint
+        comm = settings.comm
+        listen = comm.listen if settings.endpoint.serial else 0.0
+        timing = Timing(settings.answer_timeout, comm.pause, comm.connect_pause, comm.pipeline, listen)
+        self._line = line_to(settings.endpoint, timing, settings.tls)
+        device = Device(machine, self._line, settings.unit_id, self._limits, comm.retest, comm.retries)
         # By scan rate, because hashing a group means hashing all its tags.
         self._scans = {plan.group.every: GroupScan(plan, device) for plan in self._plans}
         self._open = False
+        self._listener = (
+            Listener(machine, settings, self._plans, clock) if settings.mode == "listen" else None
+        )
 
     @property
     def groups(self) -> tuple[ReadGroup, ...]:
@@ -55,13 +55,26 @@ class ModbusDriver(Driver):
         return tuple(plan.group for plan in self._plans)
 
     def requests(self) -> tuple[PlannedRequest, ...]:
-        """What is asked for in each cycle, as long as the device refuses nothing."""
+        """What is asked for in each cycle, as long as the device refuses nothing; nothing when listening."""
+        if self._listener is not None:
+            return ()
         return tuple(outline(self._plans, self._limits, self._endpoint))
 
     async def connect(self) -> None:
-        """Open the connection. DeviceUnreachable where that fails within the timeout."""
+        """Open the connection, or join the machines that share it.
+
+        DeviceUnreachable where that fails within the timeout, DeviceRefused where TLS certificates are why,
+        or where a serial line is somebody else's.
+        """
+        if self._listener is not None:
+            await self._listener.connect()
+            return
         try:
             await self._line.open()
+        except Untrusted as fault:
+            raise DeviceRefused(f"machine {self._machine}: {fault}: check tls") from fault
+        except Taken as fault:
+            raise DeviceRefused(f"machine {self._machine}: {fault}") from fault
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         self._open = True
@@ -69,7 +82,10 @@ class ModbusDriver(Driver):
             scan.forgive()
 
     async def read(self, group: ReadGroup, *, raw: bool = False) -> list[SampleBatch]:
-        """One scan, one batch. DeviceUnreachable where nothing of the group was answered."""
+        """One scan, one batch; listening, one for each answer that was heard. DeviceUnreachable where nothing
+        of the group was answered."""
+        if self._listener is not None:
+            return await self._listener.read(group, raw=raw)
         if not self._open:
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
         timestamp = self._stamp.next()
@@ -80,9 +96,11 @@ class ModbusDriver(Driver):
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]
 
     async def close(self) -> None:
-        """Close the connection; harmless where there is none."""
+        """Let go of the connection; machines that share it keep it. Harmless where there is none."""
         self._open = False
         self._line.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def _advice(self, fault: LineFault) -> str:
         return f"machine {self._machine}: {fault}: check power, cable, address and unit_id"

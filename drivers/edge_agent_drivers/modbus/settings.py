@@ -17,6 +17,7 @@ from edge_agent_drivers.modbus.limits import MOST_BITS, Limits, Stretch
 from edge_agent_drivers.modbus.orders import Orders
 from edge_agent_drivers.modbus.plan import Span, count_requests
 from edge_agent_drivers.modbus.ranges import AddressRange, AddressRangeField
+from edge_agent_drivers.modbus.security import TlsSettings
 from edge_agent_drivers.modbus.tagcheck import WHOLE
 from edge_agent_drivers.modbus.tags import MOST_REGISTERS, ModbusTag, Type, located
 from edge_agent_drivers.scaling import ne43
@@ -30,23 +31,27 @@ class CommSettings(StrictModel):
 
     timeout: Duration | None = None
     """How long to wait for an answer; default: the machine's `timeout`."""
-    retries: int = Field(default=0, ge=0)
-    """Not yet: a request that was not answered is asked again at the next scan."""
+    retries: int = Field(default=0, ge=0, le=5)
+    """How often a request is asked again within a scan, after silence, garbage or "busy"."""
+    pipeline: int = Field(default=1, ge=1, le=16)
+    """Most requests under way at once over tcp:// and tls://; more than 1 only where the device says so."""
     pause: Duration = 0.0
     """Least time between an answer and the next request, for slow devices."""
     connect_pause: Duration = 0.0
     """Time between connecting and the first request."""
+    listen: Duration = Field(default=3.0, ge=3.0)
+    """How long a serial line is listened to before the first byte is sent, lest another master is there."""
     retest: Duration = 600.0
     """How often a refused register is tried again."""
 
     @model_validator(mode="after")
-    def _no_retries(self) -> Self:
-        if self.retries:
-            raise ValueError("not yet: leave comm.retries out; the next scan asks again")
+    def _no_pause_ahead(self) -> Self:
+        if self.pause and self.pipeline > 1:
+            raise located(
+                "CommSettings",
+                [(("pipeline",), "requests that are sent ahead leave no pause: leave one out")],
+            )
         return self
-
-
-_NOT_YET = {"udp": "UDP", "tls": "TLS", "rtu": "serial lines", "rtu+tcp": "RTU over TCP"}
 
 
 def _by_type(written: object) -> object:
@@ -59,7 +64,10 @@ class ModbusMachine(MachineSettings):
     """A Modbus device."""
 
     url: str
-    """tcp://host:port; the port is 502 where it is left out."""
+    """tcp://host:port, udp:// or tls://, rtu+tcp:// for RTU behind a gateway (without a port it is 502, with
+    TLS 802), or a serial line: rtu:///dev/ttyUSB0?baudrate=19200&parity=E."""
+    mode: Literal["poll", "listen"] = "poll"
+    """listen: take the values that another master on the line asks for, and send nothing."""
     unit_id: int = Field(default=1, ge=0, le=255, validation_alias=AliasChoices("unit_id", "unit"))
     """The device behind the address (`unit` is accepted)."""
     byte_order: Orders = "ABCD"
@@ -84,6 +92,8 @@ class ModbusMachine(MachineSettings):
     invalid: Annotated[dict[Type, list[int | FiniteFloat]], BeforeValidator(_by_type)] = {}
     """Raw values that mean "no value", by type, for tags that do not say their own: {uint16: [0xFFFF]}."""
     comm: CommSettings = CommSettings()
+    tls: TlsSettings | None = None
+    """With tls://: whom to trust, and our own certificate."""
     tags: dict[Name, ModbusTag] = {}
 
     @property
@@ -93,8 +103,10 @@ class ModbusMachine(MachineSettings):
 
     @property
     def answer_timeout(self) -> float:
-        """Seconds to wait for an answer."""
-        return self.comm.timeout if self.comm.timeout is not None else self.timeout
+        """Seconds to wait for an answer; on a serial line, beside the time that the bytes take."""
+        wait = self.comm.timeout if self.comm.timeout is not None else self.timeout
+        endpoint = self.endpoint
+        return wait + endpoint.character * (13 + 2 * self.max_registers) if endpoint.serial else wait
 
     def order_of(self, tag: ModbusTag) -> str:
         """The byte order of a tag: its own, else the machine's for its type, else ABCD."""
@@ -176,9 +188,6 @@ class ModbusMachine(MachineSettings):
         return self
 
     def _url_problems(self) -> Iterator[Problem]:
-        scheme = self.url.partition("://")[0]
-        if scheme in _NOT_YET:
-            yield ("url",), f"not yet: {scheme}:// ({_NOT_YET[scheme]}); only tcp://host:port works"
         try:
             endpoint = parse_endpoint(self.url)
         except ValueError as problem:
@@ -188,6 +197,20 @@ class ModbusMachine(MachineSettings):
             yield ("unit_id",), "0 is for everybody on a serial line, and nobody answers: write 1 to 247"
         elif endpoint.scheme in ("rtu", "rtu+tcp") and self.unit_id > 247:
             yield ("unit_id",), f"no device of a serial line has the number {self.unit_id}: write 1 to 247"
+        if self.tls is not None and endpoint.scheme != "tls":
+            yield ("tls",), f"{endpoint.scheme}:// has no TLS: write tls://{endpoint}, or leave tls out"
+        if self.mode == "listen" and endpoint.scheme not in ("rtu", "rtu+tcp"):
+            yield (
+                ("mode",),
+                f"on {endpoint.scheme}:// nobody else is heard: listen needs rtu:// or rtu+tcp://",
+            )
+        if "listen" in self.comm.model_fields_set and not endpoint.serial:
+            yield ("comm", "listen"), "only a serial line (rtu://) is listened to first: leave listen out"
+        if self.comm.pipeline > 1 and endpoint.scheme not in ("tcp", "tls"):
+            yield (
+                ("comm", "pipeline"),
+                f"{endpoint.scheme}:// carries one request at a time: leave pipeline out",
+            )
 
     def _invalid_problems(self) -> Iterator[Problem]:
         for type_, values in self.invalid.items():
