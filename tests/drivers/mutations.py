@@ -18,10 +18,10 @@ HEAD = 9
 """Bytes before the registers: transaction, protocol, length, unit, function, byte count."""
 
 
-def any_question(number: int, rng: random.Random) -> Question:
-    """A question to any unit and table; `number` becomes its transaction."""
+def any_question(number: int, rng: random.Random, most: int = 125) -> Question:
+    """A question to any unit and table for up to `most`; `number` becomes its transaction."""
     return Question(
-        number % 65535 + 1, rng.randrange(256), rng.choice(TABLES), rng.randrange(65000), rng.randint(1, 125)
+        number % 65535 + 1, rng.randrange(256), rng.choice(TABLES), rng.randrange(65000), rng.randint(1, most)
     )
 
 
@@ -65,7 +65,9 @@ def other_quantity(reply: bytes, question: Question, rng: random.Random) -> byte
     return reply_to(frame(question), bytes((reply[7], other)) + rng.randbytes(other))
 
 
-MUTATIONS: Sequence[Callable[[bytes, Question, random.Random], bytes]] = (
+Mutation = Callable[[bytes, Question, random.Random], bytes]
+"""Makes of a right reply, and the question it answers, what is sent instead."""
+MUTATIONS: tuple[Mutation, ...] = (
     broken_head,
     flipped_bit,
     lying_length,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-import edge_agent_drivers.modbus
 from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, Refused
 from edge_agent_drivers.modbus.identification import Category, IdentityQuestion, identify
@@ -112,15 +109,3 @@ def test_nothing_but_reading_functions_can_be_encoded() -> None:
     identities = [IdentityQuestion(1, 1, category, 0xFF).pdu for category in Category]
     assert first | {pdu[0] for pdu in identities} == SAFE
     assert {pdu[1] for pdu in identities} == {0x0E}
-
-
-def test_only_the_framings_send() -> None:
-    """Over the whole package: bytes leave in four modules, and what these send is the frame of a question."""
-    sending = {"write", "sendto", "writelines", "send", "sendall"}
-    senders = {
-        path.name
-        for path in Path(edge_agent_drivers.modbus.__file__).parent.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in sending
-    }
-    assert senders == {"mbap.py", "rtu.py", "serial_port.py", "udp.py"}

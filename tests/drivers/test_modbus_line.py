@@ -18,6 +18,7 @@ from edge_agent_drivers.modbus.faults import BadReply, LineFault, LineLost, NoAn
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.mbap import FLOOD, MbapConnection, frame
 from edge_agent_drivers.modbus.pdu import Question
+from edge_agent_drivers.modbus.rtu import RtuConnection
 from edge_agent_drivers.modbus.tcp import tcp_dial
 from tests.drivers.stage import Liar, honest, reply_to
 
@@ -28,14 +29,20 @@ class Wire:
     def __init__(self) -> None:
         self.sent = b""
         self.closed = False
-        self.connection = MbapConnection("device")
+        self.connection: MbapConnection | RtuConnection = self.connect()
         self.connection.connection_made(cast(asyncio.Transport, self))
+
+    def connect(self) -> MbapConnection | RtuConnection:
+        """What sits on this end of the wire."""
+        return MbapConnection("device")
 
     def write(self, data: bytes) -> None:
         self.sent = data
 
     def abort(self) -> None:
         self.closed = True
+
+    close = abort
 
     def is_closing(self) -> bool:
         return self.closed

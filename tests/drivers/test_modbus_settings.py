@@ -118,6 +118,10 @@ def test_a_tag_that_cannot_be_is_refused_at_its_key(tag: dict[str, Any], place: 
 @pytest.mark.parametrize(
     ("keys", "place", "text"),
     [
+        ({"url": "rtu://ttyUSB0"}, "url", "write rtu:///dev/ttyUSB0"),
+        ({"url": "rtu:///dev/ttyUSB0?speed=9600"}, "url", "'speed' is no setting of a serial line"),
+        ({"mode": "listen"}, "mode", "listen needs rtu:// or rtu+tcp://"),
+        ({"comm": {"listen": "5s"}}, "comm.listen", "only a serial line"),
         ({"url": "10.0.4.21:502"}, "url", "did you mean tcp://10.0.4.21:502?"),
         ({"url": "tcp://10.0.4.21:99999"}, "url", "no port 99999"),
         ({"url": "rtu+tcp://10.0.4.21", "unit_id": 0}, "unit_id", "nobody answers: write 1 to 247"),

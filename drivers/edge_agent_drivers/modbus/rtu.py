@@ -184,20 +184,19 @@ class RtuConnection(asyncio.BufferedProtocol):
 
     def _send(self) -> None:
         """Send the question, or come back when the line has been quiet and the unit owes nothing."""
-        if self._question is None or self._transport is None:
+        question, now = self._question, time.monotonic()
+        if question is None or self._transport is None:
             return
-        now = time.monotonic()
-        wait = max(self._heard_at + self._gap - now, self._owing.left(self._question.unit))
+        wait = max(self._heard_at + self._gap - now, self._owing.left(question.unit))
         if wait > 0:
             self._later(wait, self._send)
             return
         self._stop_timer()
         self._heard.clear()
         self._echo, self._first, self._came = True, True, 0
-        question = self._question
         self._due = SHORTEST + question.answer_bytes if isinstance(question, Question) else 0
-        self._sent, self._sent_at = frame(self._question), now
-        self._transport.write(self._sent)
+        self._sent, self._sent_at = frame(question), now
+        self._transport.write(frame(question))
 
     def _quiet(self) -> None:
         """Nothing has come for a while: what is unfinished stays so, and what it hides is looked for."""

@@ -21,7 +21,7 @@ Key = tuple[bool, str, int]
 Way = tuple[Endpoint, TlsSettings | None, float]
 """How it is reached: machines that share a connection must agree about it."""
 
-_connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, tuple[Way, Connection]]] = (
+_connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, tuple[Way, Connection, Dial]]] = (
     WeakKeyDictionary()
 )
 """Kept while the loop lives, closed or not: transaction numbers, pauses and rests outlast a reconnect."""
@@ -38,22 +38,21 @@ def _connection(endpoint: Endpoint, tls: TlsSettings | None, listen: float) -> C
     key = (endpoint.scheme == "udp", endpoint.host.lower(), endpoint.port)
     way = (endpoint, tls, listen)
     if key in known:
-        there, connection = known[key]
+        there, connection, before = known[key]
         if there == way:
             return connection
         if connection.in_use:
             raise LineLost(
                 f"{endpoint} is in use as {there[0].scheme}:// with other settings: make them alike"
             )
+        if isinstance(before, SerialDial):
+            before.close()
     numbered = endpoint.scheme not in ("rtu", "rtu+tcp")
+    dial = _dial(endpoint, tls, listen)
     connection = Connection(
-        str(endpoint),
-        _dial(endpoint, tls, listen),
-        numbered=numbered,
-        shared=True,
-        datagrams=endpoint.scheme == "udp",
+        str(endpoint), dial, numbered=numbered, shared=True, datagrams=endpoint.scheme == "udp"
     )
-    known[key] = way, connection
+    known[key] = way, connection, dial
     return connection
 
 
