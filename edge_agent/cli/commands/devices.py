@@ -30,12 +30,13 @@ def _given(**settings: object) -> dict[str, object]:
 def read(
     config: ConfigFile,
     machine: Annotated[str | None, typer.Argument(help="Only this machine.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show the requests it takes.")] = False,
     json_output: Json = False,
 ) -> None:
     """Read every tag once and show the values as a table."""
     from edge_agent.cli.read import read as run_read
 
-    ask(run_read, config, machine, json_output=json_output)
+    ask(run_read, config, machine, json_output=json_output, plan=plan)
 
 
 @app.command(epilog="Example: edge-agent tap -c agent.yaml pump-1 --json --seconds 10")
