@@ -294,6 +294,11 @@ class MachineSettings(StrictModel):
         """The same for the same settings, secrets left out: says whether two configurations differ."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    @property
+    def byte_time(self) -> float:
+        """Seconds that one byte takes on the machine's line; 0 on a network."""
+        return 0.0
+
     def rate_of(self, tag: TagSettings) -> float:
         """Seconds between scans of `tag`; scan classes were resolved to `every` when the file was loaded."""
         return tag.every or self.every or 1.0

@@ -213,8 +213,12 @@ class ModbusMachine(MachineSettings):
     def answer_timeout(self) -> float:
         """Seconds to wait for an answer; on a serial line, beside the time that the bytes take."""
         wait = self.comm.timeout if self.comm.timeout is not None else self.timeout
-        endpoint = self.endpoint
-        return wait + endpoint.character * (13 + 2 * self.max_registers) if endpoint.serial else wait
+        return wait + self.byte_time * (13 + 2 * self.max_registers)
+
+    @property
+    def byte_time(self) -> float:
+        """Seconds that one byte takes on a serial line; 0 on a network."""
+        return self.endpoint.character if self.endpoint.serial else 0.0
 
     def order_of(self, tag: ModbusTag) -> str:
         """The byte order of a tag: its own, else the machine's for its type, else ABCD."""
