@@ -77,7 +77,13 @@ def require(path: Path | str, *, env: Mapping[str, str] = os.environ) -> Configu
 def _likeliest(node: MapNode) -> type[MachineSettings]:
     """The model that knows most keys of a machine without a driver, so that the rest of it is checked."""
     models = [registry.driver_settings(name) for name in registry.driver_names()]
-    return max(models, key=lambda model: len(node.entries.keys() & set(shape.keys(model))))
+    tags = {key for _, _, tag in node.mappings("tags") for key in tag.entries}
+
+    def known(model: type[MachineSettings]) -> int:
+        below = {key for tag in shape.models_at(model, ("tags", "*")) for key in shape.keys(tag)}
+        return len(node.entries.keys() & set(shape.keys(model))) + len(tags & below)
+
+    return max(models, key=known)
 
 
 def _certain(problem: Problem, mended: Set[tuple[str, int]]) -> bool:
