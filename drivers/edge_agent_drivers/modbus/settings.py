@@ -15,7 +15,7 @@ from edge_agent_drivers.modbus import spacing
 from edge_agent_drivers.modbus.endpoint import Endpoint, parse_endpoint
 from edge_agent_drivers.modbus.limits import MOST_BITS, Limits, Stretch
 from edge_agent_drivers.modbus.orders import Orders
-from edge_agent_drivers.modbus.plan import Span, count_requests
+from edge_agent_drivers.modbus.plan import Span, weigh
 from edge_agent_drivers.modbus.ranges import AddressRange, AddressRangeField
 from edge_agent_drivers.modbus.security import TlsSettings
 from edge_agent_drivers.modbus.tagcheck import WHOLE
@@ -105,8 +105,12 @@ class ModbusMachine(MachineSettings):
     def answer_timeout(self) -> float:
         """Seconds to wait for an answer; on a serial line, beside the time that the bytes take."""
         wait = self.comm.timeout if self.comm.timeout is not None else self.timeout
-        endpoint = self.endpoint
-        return wait + endpoint.character * (13 + 2 * self.max_registers) if endpoint.serial else wait
+        return wait + self.byte_time * (13 + 2 * self.max_registers)
+
+    @property
+    def byte_time(self) -> float:
+        """Seconds that one byte takes on a serial line; 0 on a network."""
+        return self.endpoint.character if self.endpoint.serial else 0.0
 
     def order_of(self, tag: ModbusTag) -> str:
         """The byte order of a tag: its own, else the machine's for its type, else ABCD."""
@@ -158,15 +162,15 @@ class ModbusMachine(MachineSettings):
             return None
         return line.host, f"{line.baudrate} baud, {line.bytesize}{line.parity}{line.stopbits}"
 
-    def request_counts(self) -> Mapping[float, int]:
-        """Scan rate -> requests that its tags take."""
+    def traffic(self) -> Mapping[float, tuple[int, int]]:
+        """Scan rate -> requests that its tags take, and bytes of values that come with their answers."""
         spans: dict[float, list[Span]] = {}
         for name, tag in self.tags.items():
             address = tag.address.on_wire(self.address_base)
             span = Span(name, 0, tag.address.table, address, tag.count, None)
             spans.setdefault(self.rate_of(tag), []).append(span)
         limits = self.limits
-        return {every: count_requests(members, limits) for every, members in spans.items()}
+        return {every: weigh(members, limits) for every, members in spans.items()}
 
     def remarks(self) -> Iterator[Problem]:
         """What is possible and probably a slip: values of different types on the same registers."""
