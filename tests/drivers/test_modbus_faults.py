@@ -157,7 +157,7 @@ async def test_e2_late_replies_over_sockets(modbus: ModbusFactory) -> None:
         await driver.connect()
         good, bad = await scans_without_fakes(driver, device, 800)
         assert late > 3000
-        assert good > 20 * bad > 0
+        assert good > bad > 0
 
 
 async def test_e2_replies_around_the_timeout(modbus: ModbusFactory) -> None:
