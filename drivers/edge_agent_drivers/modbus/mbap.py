@@ -146,9 +146,9 @@ class MbapConnection(MbapQuestions, asyncio.BufferedProtocol):
         Else bytes of this reply are missing, and it was made whole with the beginning of the next.
         """
         following = self._view[end : self._filled]
-        protocol, length = bytes(following[2:4]), bytes(following[4:6])
+        transaction, protocol, length = bytes(following[:2]), bytes(following[2:4]), bytes(following[4:6])
         return (
-            (len(following) < 2 or int.from_bytes(following[:2], "big") in self._asked)
+            any(number.to_bytes(2, "big").startswith(transaction) for number in self._asked)
             and (len(protocol) < 2 or protocol == b"\0\0")
             and (len(length) < 2 or SHORTEST <= int.from_bytes(length, "big") <= LONGEST)
         )
