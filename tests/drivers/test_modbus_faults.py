@@ -105,6 +105,29 @@ async def test_e1_a_silent_device_is_unreachable_and_costs_the_others_nothing(mo
             assert not silent[-1].statuses
 
 
+async def test_e1_a_silent_unit_costs_those_on_its_connection_next_to_nothing(modbus: ModbusFactory) -> None:
+    """Three units behind one gateway, one of them dead: the others keep >= 95 % of their cadence."""
+
+    def behave(asked: Asked, right: bytes) -> Pieces:
+        return [right] if asked.unit < 3 else []
+
+    async with Oracle(behave) as gateway:
+        drivers = [
+            modbus(gateway.port, TAGS, every="100ms", unit_id=unit, comm={"timeout": "50ms"})
+            for unit in (1, 2, 3)
+        ]
+        async with sampled(*drivers) as (*others, silent):
+            began = time.monotonic()
+            await asyncio.sleep(3)
+            seconds = time.monotonic() - began
+            for batches in others:
+                assert sum(not batch.statuses for batch in batches) >= 0.95 * seconds / 0.1
+            assert [set(batch.statuses.values()) for batch in silent] == [
+                {(Quality.BAD, Reason.NOT_CONNECTED)}
+            ]
+        assert gateway.most_open == 1
+
+
 # E2 Late answer after the timeout ----------------------------------------------------------------------
 
 
