@@ -15,6 +15,7 @@ from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ReadGroup, Reason, SampleBatch, bad
+from edge_agent_drivers.opcua.access import Access
 from edge_agent_drivers.opcua.items import Batches, Item, Pending, Timing
 from edge_agent_drivers.opcua.requests import Wanted
 from edge_agent_drivers.opcua.session import Session
@@ -45,7 +46,7 @@ class OpcuaDriver(Driver):
             raise ConfigError([f"machine {machine}: these are not the settings of an opcua machine"])
         super().__init__(machine, settings, clock, state)
         self._machine, self._settings, self._clock = machine, settings, clock
-        self._state = state
+        self._access = Access(machine, settings.url, settings.security, state)
         self._stamp = Stamp(clock)
         self._timing = Timing(clock, settings.timestamp, settings.max_skew)
         self._groups, self._items = _plan(settings)
@@ -67,7 +68,7 @@ class OpcuaDriver(Driver):
         """Open a session and subscribe. DeviceUnreachable or DeviceRefused where that fails."""
         await self.close()
         settings = self._settings
-        session = Session(self._machine, settings.url, settings.security, settings.timeout, self._state)
+        session = Session(self._machine, settings.url, self._access, settings.timeout)
         await session.open()
         self._session = session
         self._timing.set_server_time(session.server_time)

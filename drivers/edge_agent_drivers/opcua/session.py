@@ -10,18 +10,17 @@ import base64
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaError
 
-from edge_agent.errors import DeviceUnreachable
+from edge_agent.errors import DeviceRefused, DeviceUnreachable
+from edge_agent_drivers.opcua.access import Access
 from edge_agent_drivers.opcua.channel import Channel
 from edge_agent_drivers.opcua.nodeid import NodeRef
 from edge_agent_drivers.opcua.requests import Wanted, monitored_item, subscription
-from edge_agent_drivers.opcua.settings import SecuritySettings
 from edge_agent_drivers.opcua.variants import to_ns
 
 NodeId = ua.NodeId
@@ -41,11 +40,9 @@ _KINDS: dict[str, tuple[ua.NodeIdType, Callable[[str], Any]]] = {
 class Session:
     """One session with one server, from `open` to `close`; afterwards a new one is made."""
 
-    def __init__(
-        self, machine: str, url: str, security: SecuritySettings, timeout: float, state: Path | None
-    ) -> None:
+    def __init__(self, machine: str, url: str, access: Access, timeout: float) -> None:
         self._machine, self._url, self._timeout = machine, url, timeout
-        self._channel = Channel(machine, url, security, timeout, state)
+        self._channel = Channel(machine, url, access, timeout)
         self._upkeep: asyncio.Task[None] | None = None
         self._namespaces: list[str] = []
         self.server_time: int | None = None
@@ -183,6 +180,6 @@ class Session:
             try:
                 await self._channel.renew()
                 await self._read_raw([_TIME])
-            except (OSError, TimeoutError, UaError) as failure:
+            except (OSError, TimeoutError, UaError, DeviceRefused) as failure:
                 self._ended = f"{self._url} did not renew the secure channel ({failure!r})"
                 return

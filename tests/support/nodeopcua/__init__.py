@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -21,8 +22,8 @@ USERNAME, PASSWORD = "edge", "right"
 class NodeOpcuaServer:
     """Serves `nsu=urn:plant:node;s=Press.Temperature` and others; a context manager; starts in seconds.
 
-    `folder` keeps its certificates. Endpoints: None, and Basic256Sha256 with Sign and SignAndEncrypt, each
-    for anonymous users and for `USERNAME` with `PASSWORD`.
+    `folder` keeps its certificates. Endpoints: None, and every policy with Sign and SignAndEncrypt, each for
+    anonymous users, for `USERNAME` with `PASSWORD`, and for users with a certificate that was accepted.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,6 +79,32 @@ class NodeOpcuaServer:
     def set(self, name: str, value: float | bool | str, status: str = "Good") -> None:
         """Give `Press.NAME` a value, now, with one of node-opcua's status codes."""
         self.command(set=name, value=value, status=status)
+
+    def accept(self, certificate: bytes) -> None:
+        """Trust a client's certificate (DER), as the operator does by moving it to the trusted folder."""
+        self.command(accept=base64.b64encode(certificate).decode())
+
+    def accept_user(self, certificate: bytes) -> None:
+        """Let in the user with this certificate (DER)."""
+        self.command(acceptUser=base64.b64encode(certificate).decode())
+
+    @contextmanager
+    def distrustful(self) -> Iterator[None]:
+        """Take only client certificates that were accepted; otherwise all are."""
+        self.command(trust=False)
+        try:
+            yield
+        finally:
+            self.command(trust=True)
+
+    @contextmanager
+    def clock_off(self, seconds: float) -> Iterator[None]:
+        """Put its clock ahead, or with a negative number behind."""
+        self.command(skew=seconds)
+        try:
+            yield
+        finally:
+            self.command(skew=0)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
