@@ -143,7 +143,7 @@ class Access:
                 raise self.refusal(problem)
             days = (certificate.valid_until - now()).days
             if passed := sum(days < limit for limit in WARNED):
-                self.say(ending(what, certificate), f"{certificate.sha256} {passed}")
+                self.say(ending(what, certificate), f"{what} {certificate.sha256} {passed}")
 
     def say(self, text: str, key: str = "") -> None:
         """Log a warning, once for each `key` (default: the text itself)."""
@@ -163,7 +163,7 @@ def invalid(what: str, certificate: Certificate, their_time: datetime | None) ->
     if now() < certificate.valid_from:
         return f"{what} is valid from {_day(certificate.valid_from)}, and {clocks(their_time)}"
     text = f"{what} has expired on {_day(certificate.valid_until)}, and {clocks(their_time)}"
-    return text if _apart(their_time) else f"{text}; {_RENEW[what]}"
+    return text if apart(their_time) else f"{text}; {_RENEW[what]}"
 
 
 def clocks(their_time: datetime | None) -> str:
@@ -173,7 +173,7 @@ def clocks(their_time: datetime | None) -> str:
     if their_time is None:
         return f"{text}: is that right?"
     text = f"{text}, the server's {their_time:%Y-%m-%d %H:%M} UTC"
-    return f"{text}: set the one that is wrong" if _apart(their_time) else text
+    return f"{text}: set the one that is wrong" if apart(their_time) else text
 
 
 def ending(what: str, certificate: Certificate) -> str:
@@ -203,7 +203,8 @@ def doubtful(security: SecuritySettings) -> Iterator[Doubt]:
             yield Doubt((name,), "W325", *ending(what, found).split(": ", 1))
 
 
-def _apart(their_time: datetime | None) -> bool:
+def apart(their_time: datetime | None) -> bool:
+    """Whether the server's clock is another than ours."""
     return their_time is not None and abs(their_time - now()) > SKEW
 
 

@@ -21,7 +21,7 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from cryptography import x509
 
 from edge_agent.errors import DeviceRefused, DeviceUnreachable
-from edge_agent_drivers.opcua.access import Access, Papers, clocks
+from edge_agent_drivers.opcua.access import Access, Papers, apart, clocks
 from edge_agent_drivers.opcua.certificate import Certificate, Credential
 from edge_agent_drivers.opcua.discovery import RANKED, discover, login_kind, short
 from edge_agent_drivers.opcua.refusals import ADVICE, CLOCK_CODES
@@ -217,7 +217,7 @@ class Channel:
             return failure
         start = f"machine {self._machine}: {self._url}"
         if isinstance(failure, UaStatusCodeError):
-            if failure.code in CLOCK_CODES:
+            if failure.code in CLOCK_CODES or (failure.code in ADVICE and apart(self._their_time)):
                 return self._access.refusal(
                     f"{failure}: {ADVICE[failure.code]}, and {clocks(self._their_time)}"
                 )

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent.contracts.doubt import Doubt
 from edge_agent.contracts.settings import StrictModel
@@ -73,24 +74,39 @@ class SecuritySettings(StrictModel):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        if self.policy == "None":
-            self._only_with_a_policy()
-        for one, other in (("certificate", "private_key"), ("user_certificate", "user_key"),
-                           ("username", "password")):  # fmt: skip
-            if (getattr(self, one) is None) != (getattr(self, other) is None):
-                raise ValueError(f"{one} and {other} belong together: give both or neither")
-        if self.username is not None and self.user_certificate is not None:
-            raise ValueError("log in with username and password, or with user_certificate and user_key")
-        if self.server_certificate is not None and self.trust == "first_use":
-            raise ValueError("with server_certificate there is no first use: leave trust out")
+        if problems := [*self._without_policy(), *self._halves()]:
+            raise ValidationError.from_exception_data(
+                "SecuritySettings",
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError("value_error", "{text}", {"text": text}),
+                        loc=(key,),
+                        input=None,
+                    )
+                    for key, text in problems
+                ],
+            )
         return self
 
-    def _only_with_a_policy(self) -> None:
-        for key in ("mode", "server_certificate", "certificate"):
-            if getattr(self, key) is not None:
-                raise ValueError(f"{key} needs a policy: write policy: Basic256Sha256")
-        if self.trust == "first_use":
-            raise ValueError("trust needs a policy: write policy: Basic256Sha256")
+    def _without_policy(self) -> Iterator[tuple[str, str]]:
+        for key in ("mode", "server_certificate", "certificate", "trust"):
+            if self.policy == "None" and key in self.model_fields_set and getattr(self, key) is not None:
+                yield key, f"{key} needs a policy: write policy: Basic256Sha256"
+
+    def _halves(self) -> Iterator[tuple[str, str]]:
+        """What needs another key, and what excludes one."""
+        for one, other in (
+            ("certificate", "private_key"),
+            ("user_certificate", "user_key"),
+            ("username", "password"),
+        ):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                there = one if getattr(self, other) is None else other
+                yield there, f"{one} and {other} belong together: give both or neither"
+        if self.username is not None and self.user_certificate is not None:
+            yield "username", "log in with username and password, or with user_certificate and user_key"
+        if self.server_certificate is not None and self.trust == "first_use":
+            yield "trust", "with server_certificate there is no first use: leave trust out"
 
     @property
     def channel_mode(self) -> str:
