@@ -108,7 +108,9 @@ class Monitoring:
         """A notification is gone for good: these items are read again."""
         for handle in handles:
             self._flat[handle][0].emitted = 0
-        log.warning("%s: the server lost a notification; the values are read again", self._machine)
+        log.warning(
+            "%s: a notification was lost or cannot be decoded; the values are read again", self._machine
+        )
 
     def happened(self, handle: int, fields: Sequence[Any]) -> None:
         """An event came; nobody asked for any."""

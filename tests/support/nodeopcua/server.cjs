@@ -11,6 +11,8 @@ const {
   DataType, MessageSecurityMode, OPCUACertificateManager, OPCUAServer, SecurityPolicy, StatusCodes, Variant,
 } = require("node-opcua");
 
+const { LIMITS, plant } = require("./plant.cjs");
+
 const say = (content) => process.stdout.write(JSON.stringify(content) + "\n");
 
 async function main() {
@@ -23,7 +25,7 @@ async function main() {
     userCertificateManager: new OPCUACertificateManager({ rootFolder: path.join(pki, "users") }),
     securityPolicies: [SecurityPolicy.None, SecurityPolicy.Basic256Sha256],
     securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
-    allowAnonymous: true,
+    allowAnonymous: true, serverCapabilities: LIMITS,
     userManager: { isValidUser: (name, password) => name === "edge" && password === "right" },
   });
   let writes = 0;
@@ -47,6 +49,7 @@ async function main() {
   add("Running", DataType.Boolean, true);
   add("Order", DataType.String, "A-4711");
   add("Profile", DataType.Double, new Float64Array([1, 2, 3]), 1);
+  const more = await plant(space, own, folder, nodes);
   await server.start();
   say({ port: server.endpoints[0].port });
 
@@ -57,6 +60,7 @@ async function main() {
     },
     remove: ({ remove }) => space.deleteNode(nodes[remove]),
     writes: () => {},
+    ...more,
     stop: async () => { await server.shutdown(50); setImmediate(() => process.exit(0)); },
   };
   readline.createInterface({ input: process.stdin }).on("line", async (line) => {
