@@ -241,6 +241,32 @@ class AlarmState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedCondition:
+    """A condition as the machine's own controller reports it (OPC UA Part 9), which owns its state.
+
+    `name` is the same at every report; `severity` goes from 1 to 1000; `time` is UTC ns.
+    """
+
+    name: str
+    active: bool
+    acknowledged: bool
+    severity: int
+    message: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionReport:
+    """What became of a controller's conditions since the last report.
+
+    `complete` says that these are all that are not normal: what is not among them is over.
+    """
+
+    conditions: Sequence[ReportedCondition]
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """The full state of one condition of one machine, as published and journalled.
 
@@ -266,6 +292,8 @@ class Alert:
     first_mover: str | None = None
     maintenance: bool = False
     """True for a maintenance alert (days), False for an alarm (timely operator response)."""
+    source: str = "agent"
+    """Who judges the condition: agent, or plc where the machine's controller reports it."""
 
     @property
     def active(self) -> bool:

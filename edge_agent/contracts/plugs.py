@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import HealthSettings, MachineSettings
-from edge_agent.types import Kind, ReadGroup, Record, SampleBatch, Score
+from edge_agent.types import ConditionReport, Kind, ReadGroup, Record, SampleBatch, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +53,13 @@ class Driver(ABC):
         where the connection is gone or nothing answered at all. With `raw` the batches say what the device
         sent.
         """
+
+    def conditions(self) -> ConditionReport | None:
+        """What the controller's own alarms have become since the last call; None where nothing is new.
+
+        Called after each scan. A driver whose machine has no alarms of its own leaves this as it is.
+        """
+        return None
 
     @abstractmethod
     async def close(self) -> None:

@@ -13,6 +13,7 @@ from edge_agent import registry
 from edge_agent.alarms.communication import Communication
 from edge_agent.alarms.health import HealthAlarms
 from edge_agent.alarms.limits import LimitAlarms
+from edge_agent.alarms.plc import PlcAlarms
 from edge_agent.clock import Clock
 from edge_agent.contracts.plugs import Column, Driver
 from edge_agent.contracts.settings import HealthSettings, MachineSettings
@@ -26,7 +27,7 @@ from edge_agent.pipeline.readout import Readout, missing, tabulate
 from edge_agent.pipeline.sampler import Sampler
 from edge_agent.pipeline.scoring import Scoring
 from edge_agent.pipeline.tagtopics import TagTopics
-from edge_agent.types import Alert, Kind, Store, Tag
+from edge_agent.types import Alert, ConditionReport, Kind, Store, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class MachineLine:
         self.communication = Communication(
             name, settings.url, [tag.name for tag in self.tags], label=settings.label
         )
+        self.plc_alarms = PlcAlarms(name)
         self.health_alarms: HealthAlarms | None = None
         self.scoring = self._scoring(shared)
         self.fanout = self._fanout(shared)
@@ -73,6 +75,7 @@ class MachineLine:
             on_failure=self._failed,
             on_recovery=self._recovered,
             on_scan=lambda seconds: observer.scan(name, seconds),
+            on_conditions=self._reported,
         )
 
     async def run(self) -> None:
@@ -86,15 +89,17 @@ class MachineLine:
         """Take over the alarm states from before the restart, and show them again."""
         self.limits.restore(stored)
         self.communication.restore(stored)
+        self.plc_alarms.restore(stored)
         if self.health_alarms is not None:
             self.health_alarms.restore(stored)
-        for source in (self.limits, self.communication, self.health_alarms):
+        for source in (self.limits, self.communication, self.plc_alarms, self.health_alarms):
             for alert in source.current() if source is not None else ():
                 self.alerts.show(alert)
 
     def claims(self, identity: str) -> bool:
         """Whether the machine still has a condition of that id."""
         known = identity in self.limits.ids or identity in self.communication.ids
+        known = known or self.plc_alarms.claims(identity)
         return known or (self.health_alarms is not None and self.health_alarms.claims(identity))
 
     async def read_once(self) -> Readout:
@@ -144,6 +149,10 @@ class MachineLine:
     def _recovered(self) -> None:
         now = self._clock.now()
         self.alerts.publish(self.communication.recovered(now), now)
+
+    def _reported(self, report: ConditionReport) -> None:
+        now = self._clock.now()
+        self.alerts.publish(self.plc_alarms.observe(report, now), now)
 
     def _scoring(self, shared: Shared) -> Scoring | None:
         health = self.settings.health

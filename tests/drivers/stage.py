@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -16,6 +17,7 @@ from edge_agent.types import Reason, SampleBatch, Value
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.opcua.driver import OpcuaDriver
 from edge_agent_simulators.opcua_server import OpcuaNode, OpcuaServer
+from tests.support.faultproxy import reset
 
 T = TypeVar("T")
 
@@ -134,19 +136,29 @@ class Press:
 
 
 Reply = Callable[[bytes], Sequence[bytes] | Awaitable[Sequence[bytes]]]
+_ESTABLISHED = 1
+
+
+class HangUp(Exception):
+    """Raised by a reply: the connection is reset instead."""
 
 
 class Liar:
     """A TCP server whose `reply` makes the bytes sent back for each request frame; a context manager.
 
     Several pieces are sent one after the other in segments of their own; an empty list is silence.
+    With `only_one` a second connection is reset while the first one is open.
     """
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, *, only_one: bool = False) -> None:
         self.reply = reply
+        self.only_one = only_one
         self.port = 0
         self.requests: list[bytes] = []
         self.connections = 0
+        self.most_open = 0
+        """Most connections that were open at one time, as the other side sees it."""
+        self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -166,6 +178,11 @@ class Liar:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._open = {each for each in self._open if _established(each)} | {writer}
+        self.most_open = max(self.most_open, len(self._open))
+        if self.only_one and len(self._open) > 1:
+            reset(writer)
+            return
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
@@ -184,8 +201,18 @@ class Liar:
         except (asyncio.IncompleteReadError, ConnectionError):
             # The driver hung up, as it should after most lies.
             return
+        except HangUp:
+            reset(writer)
         finally:
             writer.close()
+
+
+def _established(writer: asyncio.StreamWriter) -> bool:
+    """Whether neither side has closed, which the kernel knows before the event loop does."""
+    sock = writer.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return False
+    return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED)
 
 
 def honest(frame: bytes, words: Callable[[int], int] = lambda address: 1000 + address) -> bytes:

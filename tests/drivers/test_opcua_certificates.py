@@ -112,14 +112,15 @@ async def test_our_clock_in_1999_is_named(
 
 @pytest.mark.parametrize("years", [-20, 20])
 async def test_a_server_whose_clock_is_years_off_is_named(
-    years: int, node_opcua: NodeOpcuaServer, opcua: OpcuaFactory, tmp_path: Path
+    years: int, crooked: NodeOpcuaServer, opcua: OpcuaFactory, tmp_path: Path
 ) -> None:
     """The server refuses our certificate by its own clock: the message names both clocks."""
-    await asyncio.to_thread(own_credential, "press-2", node_opcua.url, tmp_path)
+    await asyncio.to_thread(own_credential, "press-2", crooked.url, tmp_path)
     ours = (tmp_path / "opcua" / "press-2.der").read_bytes()
-    await asyncio.to_thread(node_opcua.accept, ours)
-    with node_opcua.distrustful(), node_opcua.clock_off(years * YEARS):
-        driver = opcua(node_opcua.url, ON_NODE, state=tmp_path, security=SECURE | {"trust": "first_use"})
+    await asyncio.to_thread(crooked.accept, ours)
+    crooked.put_clock_off(years * YEARS)
+    with crooked.distrustful():
+        driver = opcua(crooked.url, ON_NODE, state=tmp_path, security=SECURE | {"trust": "first_use"})
         with pytest.raises(DeviceRefused) as refused:
             await driver.connect()
     told = str(refused.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 
 from edge_agent.types import Status, Value
@@ -10,8 +9,6 @@ from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.faults import LineFault
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.plan import Bit, Block, Limits, Span
-
-log = logging.getLogger(__name__)
 
 SEARCH_BUDGET = 32
 """Most extra requests one scan spends on finding refused registers; the search goes on in the next."""
@@ -28,14 +25,10 @@ class Device:
     retest: float
 
     def lower(self, table: Table, most: int) -> None:
-        """Remember that the device takes no more than `most` addresses of `table` at once."""
+        """Take no more than `most` addresses of `table` at once from now on."""
         key = "bits" if table.bits else "registers"
         if most < self.limits.of(table):
             self.limits = replace(self.limits, **{key: most})
-            log.warning(
-                "%s: the device refuses %s requests over %d %s (exception 3): set max_registers: %d",
-                self.machine, table, most, key, most if not table.bits else max(1, most // 16),
-            )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -53,7 +46,7 @@ class Row:
     gone: bool = False
     """True once the connection could not be opened again: nothing more is asked."""
     budget: int = SEARCH_BUDGET
-    notes: list[tuple[Block, str]] = field(default_factory=list)
+    notes: list[tuple[Block, LineFault]] = field(default_factory=list)
     """What went wrong with which block; said only where others answered, else the sampler says it."""
 
     def fail(self, spans: tuple[Span, ...], status: Status) -> None:

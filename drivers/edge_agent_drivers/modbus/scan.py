@@ -3,7 +3,8 @@
 - Exception 2 on a block of several values: the block is halved until the refused values are found, once.
   They are quarantined (bad, illegal_address), the others are joined again, and one quarantined value per scan
   is tried again when its time has come. Where no single value is to blame, the pieces stay apart until then.
-- Exception 3 on a block: the device's maximum is halved and remembered for the machine.
+- Exception 3 on a block: the device's maximum is halved and remembered for the machine. Where a single value
+  is refused like that, the value is to blame: it is quarantined, and the maximum is as before.
 - A block that stays silent, or whose answers have the wrong length, while the others answer, is left alone
   for a while after three scans, so that it does not cost every scan a timeout.
 """
@@ -62,9 +63,11 @@ class GroupScan:
         self._cuts: set[tuple[Table, int]] = set()
         self._cuts_until = 0.0
         self._strikes: dict[Key, _Strikes] = {}
-        self._said: dict[Key, str] = {}
+        self._said: dict[Key, Status] = {}
+        self._quiet: dict[tuple[Key, Status], float] = {}
+        """Until when it is not said again: what comes and goes is not to fill the journal."""
         self._found = False
-        self._limits = device.limits
+        self._limits = self._limits_before = device.limits
         self.blocks: list[Block] = []
         self._rebuild()
 
@@ -100,6 +103,7 @@ class GroupScan:
 
     def _begin(self, row: Row, now: float) -> None:
         self._found = False
+        self._limits_before = self._device.limits
         if self._cuts and now >= self._cuts_until:
             self._cuts.clear()
             self._rebuild()
@@ -115,6 +119,7 @@ class GroupScan:
         keys = {block.key for block in self.blocks}
         self._strikes = {key: strikes for key, strikes in self._strikes.items() if key in keys}
         self._said = {key: said for key, said in self._said.items() if key in keys}
+        self._quiet = {what: until for what, until in self._quiet.items() if what[0] in keys}
 
     async def _retest(self, row: Row, now: float) -> None:
         due = next((span for span, entry in self._quarantine.items() if now >= entry.until), None)
@@ -168,7 +173,7 @@ class GroupScan:
         strikes = self._strikes.setdefault(block.key, _Strikes(fault.status))
         strikes.count += 1
         strikes.status = fault.status
-        row.notes.append((block, str(fault)))
+        row.notes.append((block, fault))
 
     async def _refused(self, block: Block, refused: Refused, row: Row) -> None:
         if refused.code in BEHIND_GATEWAY:
@@ -179,10 +184,12 @@ class GroupScan:
         if refused.code == TOO_MANY and self._lowered(block):
             await self._pieces(coalesce(block.spans, self._device.limits), refused.status, row)
         elif refused.code in (ILLEGAL_ADDRESS, TOO_MANY):
+            if refused.code == TOO_MANY:
+                self._device.limits = self._limits_before
             await self._search(block, refused.status, str(refused), row)
         else:
             row.fail(block.spans, refused.status)
-            row.notes.append((block, str(refused)))
+            row.notes.append((block, refused))
 
     def _lowered(self, block: Block) -> bool:
         """Halve the device's maximum after exception 3; False where a value cannot be read in fewer."""
@@ -225,12 +232,19 @@ class GroupScan:
         """After a scan: join what was cut to find a refused value; let blocks rest that fail alone."""
         if self._found and row.budget > 0:
             self._cuts.clear()
+        if self._device.limits != self._limits_before:
+            most = self._device.limits
+            log.warning(
+                "%s: the device refuses requests over %d registers or %d bits (exception 3): "
+                "set max_registers: %d",
+                self._device.machine, most.registers, most.bits, min(most.registers, max(1, most.bits // 16)),
+            )  # fmt: skip
         if row.budget < SEARCH_BUDGET or self._found or self._limits != self._device.limits:
             self._rebuild()
         if not row.answered:
             return
-        for block, what in row.notes:
-            self._say(block, what)
+        for block, fault in row.notes:
+            self._say(block, fault)
         now = time.monotonic()
         for (table, address, _), strikes in self._strikes.items():
             if strikes.count >= STRIKES and now >= strikes.until:
@@ -241,10 +255,13 @@ class GroupScan:
                 )  # fmt: skip
                 strikes.rest = min(2 * strikes.rest, self._device.retest)
 
-    def _say(self, block: Block, what: str) -> None:
-        if self._said.get(block.key) != what:
-            self._said[block.key] = what
-            log.warning("%s: %s: %s", self._device.machine, block, what)
+    def _say(self, block: Block, fault: LineFault) -> None:
+        what = block.key, fault.status
+        if self._said.get(block.key) == fault.status or time.monotonic() < self._quiet.get(what, 0.0):
+            return
+        self._said[block.key] = fault.status
+        self._quiet[what] = time.monotonic() + self._device.retest
+        log.warning("%s: %s: %s", self._device.machine, block, fault)
 
     def _recovered(self, block: Block) -> None:
         self._strikes.pop(block.key, None)

@@ -166,9 +166,10 @@ class Channel:
                 try:
                     protocol.check_answer(body, "")
                 except UaError as refused:
-                    waiting = protocol._callbackmap.get(request_id)
+                    waiting = protocol._callbackmap.pop(request_id, None)
                     if waiting is not None and not waiting.done():
                         waiting.set_exception(refused)
+                    return
             answered(request_id, body)
 
         protocol._call_callback = answer  # type: ignore[method-assign]

@@ -97,14 +97,9 @@ class NodeOpcuaServer:
         finally:
             self.command(trust=True)
 
-    @contextmanager
-    def clock_off(self, seconds: float) -> Iterator[None]:
-        """Put its clock ahead, or with a negative number behind."""
+    def put_clock_off(self, seconds: float) -> None:
+        """Put its clock ahead, or with a negative number behind, for the rest of its life."""
         self.command(skew=seconds)
-        try:
-            yield
-        finally:
-            self.command(skew=0)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -13,6 +13,8 @@ const {
   DataType, MessageSecurityMode, OPCUACertificateManager, OPCUAServer, SecurityPolicy, StatusCodes, Variant,
 } = require("node-opcua");
 
+const { LIMITS, plant } = require("./plant.cjs");
+
 // The clock of the whole process can be put off.
 const RealDate = Date;
 let clockOffset = 0;
@@ -39,7 +41,7 @@ async function main() {
       SecurityPolicy.Aes256_Sha256_RsaPss, SecurityPolicy.Basic256, SecurityPolicy.Basic128Rsa15,
     ],
     securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
-    allowAnonymous: true,
+    allowAnonymous: true, serverCapabilities: LIMITS,
     userManager: { isValidUser: (name, password) => name === "edge" && password === "right" },
   });
   let writes = 0;
@@ -63,6 +65,7 @@ async function main() {
   add("Running", DataType.Boolean, true);
   add("Order", DataType.String, "A-4711");
   add("Profile", DataType.Double, new Float64Array([1, 2, 3]), 1);
+  const more = await plant(space, own, folder, nodes);
   await server.start();
   say({ port: server.endpoints[0].port });
 
@@ -77,6 +80,7 @@ async function main() {
     accept: async ({ accept }) => certificates.trustCertificate(Buffer.from(accept, "base64")),
     acceptUser: async ({ acceptUser }) => users.trustCertificate(Buffer.from(acceptUser, "base64")),
     skew: ({ skew }) => { clockOffset = 1000 * skew; },
+    ...more,
     stop: async () => { await server.shutdown(50); setImmediate(() => process.exit(0)); },
   };
   readline.createInterface({ input: process.stdin }).on("line", async (line) => {
