@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.opcua.access import Access
+from edge_agent_drivers.opcua.asking import answer
 from edge_agent_drivers.opcua.items import Batches, Item, Timing, Wish, complain
 from edge_agent_drivers.opcua.lookup import look_up
 from edge_agent_drivers.opcua.monitoring import Monitoring
@@ -165,6 +167,12 @@ class OpcuaDriver(Driver):
                 )  # fmt: skip
         if notes:
             complain(self._machine, item, notes[0])
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Look at the address space for `browse` (asking.py)."""
+        if self._session is None:
+            raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._settings.url}")
+        return await answer(self._session, question)
 
     async def close(self) -> None:
         """End the session; harmless where there is none."""
