@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from edge_agent_drivers.opcua.access import Access
 from edge_agent_drivers.opcua.certificate import examine, keep, own_credential, read_certificate
 from edge_agent_drivers.opcua.security import SecuritySettings, pin_path
 from edge_agent_simulators.opcua_server import OpcuaServer
-from tests.drivers.stage import NODES, OpcuaFactory, Press, Stage, node, scan
+from tests.drivers.stage import NODES, OpcuaFactory, Press, Stage, good, node, scan
 from tests.support import certificates
 from tests.support.nodeopcua import NodeOpcuaServer
 
@@ -23,6 +24,12 @@ TAGS = {"temperature": node("Temperature")}
 ON_NODE = {"temperature": {"node": "nsu=urn:plant:node;s=Press.Temperature"}}
 SECURE: dict[str, object] = {"policy": "Basic256Sha256"}
 LOGIN: dict[str, object] = {"username": "edge", "password": "right"}
+POLICIES = {
+    "Basic256Sha256": "Basic256Sha256",
+    "Aes128_Sha256_RsaOaep": "Aes128Sha256RsaOaep",
+    "Aes256_Sha256_RsaPss": "Aes256Sha256RsaPss",
+}
+"""Our name -> asyncua's."""
 URL = "opc.tcp://192.0.2.1:4840"
 YEARS = 365 * 86400.0
 
@@ -49,6 +56,36 @@ def outdated(stage: Stage, papers: dict[str, tuple[Path, Path]]) -> Iterator[Opc
     yield server
     stage.run(server.stop())
     assert server.write_requests == 0
+
+
+@pytest.fixture(scope="module")
+def secured(stage: Stage) -> Iterator[OpcuaServer]:
+    """Our simulator with every policy and mode, for everybody and for a user."""
+    policies = [f"{policy}_{mode}" for policy in POLICIES.values() for mode in ("Sign", "SignAndEncrypt")]
+    server = OpcuaServer(NODES, username="edge", password="right", policies=policies)
+    stage.run(server.start())
+    stage.run(server.write({"press.Temperature": 20.5}, time.time_ns()))
+    yield server
+    stage.run(server.stop())
+    assert server.write_requests == 0
+
+
+@pytest.mark.parametrize("login", [{}, LOGIN], ids=["anonymous", "password"])
+@pytest.mark.parametrize("mode", ["Sign", "SignAndEncrypt"])
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_every_policy_mode_and_login_reads_an_asyncua_server(
+    policy: str,
+    mode: str,
+    login: dict[str, object],
+    secured: OpcuaServer,
+    opcua: OpcuaFactory,
+    tmp_path: Path,
+) -> None:
+    """A second server implementation, all current policies."""
+    security = {"policy": policy, "mode": mode, "trust": "first_use"} | login
+    driver = opcua(secured.url, TAGS, state=tmp_path, security=security, timeout="4s", timestamp="agent")
+    await driver.connect()
+    assert await scan(driver) == {"temperature": good(20.5)}
 
 
 async def test_a_server_whose_certificate_has_expired_is_refused(

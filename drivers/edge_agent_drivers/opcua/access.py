@@ -90,7 +90,8 @@ class Access:
             return found
         if self._state is None:
             raise ValueError(
-                "there is no state folder to keep a certificate in: set certificate, private_key"
+                "there is no folder to keep a certificate in: put the machine into a configuration and run"
+                " edge-agent opcua enrol -c FILE --machine NAME"
             )
         return own_credential(self._machine, self._url, self._state)
 

@@ -73,7 +73,7 @@ class Channel:
         """Seconds after which the channel must be renewed, and the session be used."""
         return min(0.75 * self._client.secure_channel_timeout, self._client.session_timeout / 3) / 1000
 
-    async def open(self) -> None:
+    async def open(self, *, log_in: bool = True) -> None:
         """Connect, secure, log in. Whatever asyncua raises; `translated` says it in our words."""
         papers = await asyncio.to_thread(self._access.papers)
         server = None
@@ -87,7 +87,8 @@ class Channel:
         self._by_our_clock()
         self._securing = False
         await self._client.create_session()
-        await self._log_in(papers)
+        if log_in:
+            await self._log_in(papers)
         if server is not None:
             await asyncio.to_thread(self._access.remember, server)
 

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -116,3 +116,19 @@ class NodeOpcuaServer:
     def write_requests(self) -> int:
         """Write requests it has seen."""
         return self.command(writes=True)
+
+
+def read_with_client(
+    folder: Path, url: str, node: str, ways: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Let a node-opcua client read one node of a server in each of these ways; see client.cjs."""
+    script = Path(__file__).with_name("client.cjs")
+    done = subprocess.run(
+        [str(tools.node()), str(script), str(folder), url, node, json.dumps(list(ways))],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NODE_PATH": str(tools.npm_prefix() / "node_modules")},
+        timeout=50,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
