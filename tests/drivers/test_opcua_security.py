@@ -61,8 +61,9 @@ async def test_every_policy_mode_and_login_reads(
     opcua: OpcuaFactory,
     user: dict[str, str],
     known: Path,
+    said: Callable[[], list[str]],
 ) -> None:
-    """Thirty ways in, all with the same values."""
+    """Thirty ways in, all with the same values; a withdrawn policy is warned of."""
     who: dict[str, str] = {"anonymous": {}, "password": LOGIN, "certificate": user}[login]
     security: dict[str, str | bool] = {"policy": policy, "mode": mode, "trust": "first_use", **who}
     if policy in WITHDRAWN:
@@ -70,6 +71,7 @@ async def test_every_policy_mode_and_login_reads(
     driver = opcua(node_opcua.url, TAGS, state=known, security=security, timeout="4s")
     await driver.connect()
     assert await scan(driver) == FIRST
+    assert any("is broken and withdrawn" in line for line in said()) == (policy in WITHDRAWN)
 
 
 @pytest.mark.parametrize("login", ["anonymous", "password", "certificate"])

@@ -7,7 +7,7 @@ with what to do about it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from edge_agent_drivers.opcua.certificate import (
     read_certificate,
     read_credential,
 )
-from edge_agent_drivers.opcua.security import SecuritySettings, pin_path
+from edge_agent_drivers.opcua.security import DEPRECATED, SecuritySettings, pin_path
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class Access:
         security = self.security
         own = user = None
         self._shown = {}
+        if security.policy in DEPRECATED:
+            self.say(f"policy {security.policy} is broken and withdrawn: others may read what is sent")
         try:
             if security.policy != "None":
                 own = self._own()
@@ -183,20 +185,21 @@ def ending(what: str, certificate: Certificate) -> str:
     return f"{what} expires on {_day(certificate.valid_until)}, in {days} days: {_RENEW[what]}"
 
 
-def doubtful(security: SecuritySettings) -> Iterator[Doubt]:
+def doubtful(security: SecuritySettings, unreadable: Set[str]) -> Iterator[Doubt]:
     """What is wrong with certificates that are configured by path, for `check`. Blocking."""
     pairs = (
-        (_OURS, "certificate", security.certificate, security.private_key),
-        (_USERS, "user_certificate", security.user_certificate, security.user_key),
-        (_THEIRS, "server_certificate", security.server_certificate, None),
+        (_OURS, "certificate", "private_key"),
+        (_USERS, "user_certificate", "user_key"),
+        (_THEIRS, "server_certificate", ""),
     )
-    for what, name, certificate, key in pairs:
-        if certificate is None:
+    for what, name, other in pairs:
+        certificate, key = getattr(security, name), getattr(security, other, None)
+        if certificate is None or not unreadable.isdisjoint((name, other)):
             continue
         try:
             found = read_credential(certificate, key).certificate if key else read_certificate(certificate)
         except ValueError as error:
-            yield Doubt((name,), "W322", str(error), "the agent will be refused when it connects")
+            yield Doubt((name,), "W322", str(error), "the agent will not connect")
             continue
         if (problem := invalid(what, found, None)) is not None:
             yield Doubt((name,), "W325", problem, "the agent will not connect")

@@ -125,16 +125,14 @@ class SecuritySettings(StrictModel):
                 ("policy",), "W321", f"{self.policy} is broken and withdrawn: others may read what is sent",
                 "update the server, then use Basic256Sha256",
             )  # fmt: skip
-        usable = True
-        for key in _FILES:
-            for doubt in _file_doubts(key, getattr(self, key)):
-                usable = False if doubt.code == "W322" else usable
-                yield doubt
-        if usable and any(getattr(self, key) for key in _FILES):
+        files = [doubt for key in _FILES for doubt in _file_doubts(key, getattr(self, key))]
+        yield from files
+        unreadable = {doubt.path[0] for doubt in files if doubt.code == "W322"}
+        if any(getattr(self, key) and key not in unreadable for key in _FILES):
             # Only here: cryptography takes longer to load than all the rest of `check`.
             from edge_agent_drivers.opcua.access import doubtful
 
-            yield from doubtful(self)
+            yield from doubtful(self, unreadable)
         if self.policy != "None" and self.server_certificate is None and self.trust == "pinned":
             yield from _unpinned(machine, state)
 
