@@ -20,6 +20,7 @@ from asyncua.ua.uaerrors import UaError
 
 from edge_agent.errors import DeviceUnreachable
 from edge_agent_drivers.opcua import limits
+from edge_agent_drivers.opcua.bounds import bound_decoding
 from edge_agent_drivers.opcua.browse import Child
 from edge_agent_drivers.opcua.channel import Channel
 from edge_agent_drivers.opcua.limits import Limits
@@ -30,6 +31,8 @@ from edge_agent_drivers.opcua.subscription import Listener, Subscriptions
 from edge_agent_drivers.opcua.variants import to_ns
 
 NodeId = ua.NodeId
+
+bound_decoding()
 
 _KINDS: dict[str, tuple[ua.NodeIdType, Callable[[str], Any]]] = {
     "i": (ua.NodeIdType.Numeric, int),

@@ -137,7 +137,7 @@ def _scalar(kind: int, value: Any, part: Part) -> Value | None:
         )
     if part.type != "string":
         return _number(value, kind, part.type)
-    if part.names is None:
+    if part.names is None or isinstance(value, float):
         raise _Unfit("it holds a number, not text: leave out type: string")
     return part.names.get(int(value), str(int(value)))
 
