@@ -234,6 +234,12 @@ class Session:
         async with self._asking():
             return await self.subscriptions.add(wanted)
 
+    async def call(self, object_: NodeId, method: NodeId, arguments: Sequence[Any]) -> int:
+        """Call a method that changes nothing (ConditionRefresh is the only one we know); its status code."""
+        async with self._asking():
+            [answer] = await self._services.call([ua.CallMethodRequest(object_, method, list(arguments))])
+            return int(answer.StatusCode.value)
+
     async def release(self, granted: Sequence[Granted]) -> None:
         """Stop monitoring. DeviceUnreachable where the service fails as a whole."""
         if self.subscriptions is not None:
