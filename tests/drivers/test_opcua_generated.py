@@ -18,6 +18,8 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from edge_agent.clock import Clock
 from edge_agent.types import Quality, Reason, Tag
 from edge_agent_drivers.opcua.bounds import bound_decoding
+from edge_agent_drivers.opcua.conditions import Conditions
+from edge_agent_drivers.opcua.events import REFRESH_ENDS, REFRESH_STARTS, SELECTED
 from edge_agent_drivers.opcua.items import Item, Timing
 from edge_agent_drivers.opcua.nodeid import NodeRef
 from edge_agent_drivers.opcua.structures import Types
@@ -164,6 +166,24 @@ def test_mutated_bytes_of_values_are_refused_or_judged() -> None:
         judged += 1
         judge(sent, part(rng), timing)
     assert judged > 10_000
+
+
+def test_no_generated_event_raises_or_is_made_up() -> None:
+    """10^4 events with anything in their fields: reported with sound values, or left out."""
+    rng, conditions = random.Random(SEED), Conditions("press-2", 1, Clock())
+    reported = 0
+    for _ in range(10_000):
+        fields = [rng.choice(list(MAKERS.values()))(rng) for _ in range(SELECTED + (rng.random() < 0.01))]
+        fields[0] = rng.choice((fields[0], REFRESH_STARTS, REFRESH_ENDS, *20 * (None,)))
+        fields[1] = rng.choice((fields[1], ua.NodeId(ua.Int32(rng.randrange(1000)), ua.Int16(2))))
+        conditions.happened(fields)
+        for one in getattr(conditions.report(), "conditions", ()):
+            reported += 1
+            assert one.name.encode()
+            one.message.encode()
+            assert 1 <= one.severity <= 1000
+            assert one.time > 0
+    assert reported > 1000
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 2**33, 2.5e11])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from edge_agent.clock import Clock
@@ -17,13 +18,14 @@ from edge_agent_drivers.opcua.events import (
     REFRESH_ENDS,
     REFRESH_NEEDED,
     REFRESH_STARTS,
+    SELECTED,
     conditions_filter,
     refresh,
     server_object,
 )
 from edge_agent_drivers.opcua.requests import Granted, Wanted
-from edge_agent_drivers.opcua.session import Session
-from edge_agent_drivers.opcua.variants import to_ns
+from edge_agent_drivers.opcua.session import NodeId, Session
+from edge_agent_drivers.opcua.variants import printable, to_ns
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class Conditions:
 
     def happened(self, fields: Sequence[Any]) -> None:
         """An event came, with the values that `conditions_filter` selects."""
-        if len(fields) != 12:
+        if len(fields) != SELECTED:
             return
         kind, condition = fields[0], fields[1]
         if kind == REFRESH_STARTS:
@@ -91,7 +93,7 @@ class Conditions:
             self._changed.clear()
         elif kind == REFRESH_NEEDED:
             self._stale = True
-        elif condition is not None and _is_null(fields[2]):
+        elif isinstance(condition, NodeId) and _is_null(fields[2]):
             self._take(self._condition(condition, fields))
 
     def _take(self, one: ReportedCondition) -> None:
@@ -110,14 +112,14 @@ class Conditions:
             standing,
             enabled is False or acknowledged is None or bool(acknowledged),
             min(max(int(severity), 1), 1000) if isinstance(severity, int) else 1,
-            str(getattr(message, "Text", None) or ""),
-            to_ns(time) or self._clock.now(),
+            printable(str(getattr(message, "Text", None) or "")),
+            (to_ns(time) if isinstance(time, datetime) else None) or self._clock.now(),
         )
 
     def _name(self, identity: str, source: Any, name: Any) -> str:
         """SourceName.ConditionName, the same at every report; with the node id where two share it."""
         # Servers (node-opcua) put the namespace index before the name, which may be another tomorrow.
-        parts = [re.sub(r"^\d+:", "", str(part)) for part in (source, name) if part]
+        parts = [re.sub(r"^\d+:", "", printable(str(part))) for part in (source, name) if part]
         wanted = ".".join(parts) or identity
         owner = self._names.setdefault(wanted, identity) if len(self._names) < _MOST else identity
         return wanted if owner == identity else f"{wanted} {identity}"
@@ -143,4 +145,4 @@ class Conditions:
 
 def _is_null(branch: Any) -> bool:
     """An event of the condition itself: branches are its earlier states, waiting to be acknowledged."""
-    return branch is None or bool(branch.is_null())
+    return not isinstance(branch, NodeId) or bool(branch.is_null())

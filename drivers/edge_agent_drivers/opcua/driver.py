@@ -143,8 +143,10 @@ class OpcuaDriver(Driver):
         leaves the deadband.
         """
         now = self._clock.now()
-        pending = self._monitoring.pending[group.every]
-        due = [item for item in self._items[group.every] if item.due(now) and not pending.has(item)]
+        due = [item for item in self._items[group.every] if item.due(now)]
+        if due:
+            waiting = self._monitoring.pending[group.every].columns()
+            due = [item for item in due if item.column not in waiting]
         held = [item for item in due if item.trouble is None and item.node is not None]
         for item in due:
             if item.trouble is not None:

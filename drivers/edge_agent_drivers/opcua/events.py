@@ -33,6 +33,8 @@ _SELECTED: tuple[tuple[int, str], ...] = (
     (ObjectIds.ConditionType, "Retain"),
     (ObjectIds.ConditionType, "EnabledState/Id"),
 )
+SELECTED = len(_SELECTED)
+"""How many values each event brings."""
 _OF_TYPE = (ObjectIds.ConditionType, ObjectIds.RefreshStartEventType, ObjectIds.RefreshEndEventType,
             ObjectIds.RefreshRequiredEventType)  # fmt: skip
 
