@@ -8,6 +8,7 @@ import random
 import sqlite3
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,19 +175,26 @@ def numbers_in(path: Path) -> list[int | None]:
     return _left(path)[0]
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """While it lasts, the journal does not say what is done to it on purpose."""
+    journal = logging.getLogger("edge_agent.buffer")
+    level = journal.level
+    journal.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        journal.setLevel(level)
+
+
 def campaign(cuts: int, seed: int, *, synchronous: str | None = None, lies: bool = False) -> Tally:
     """`cuts` cuts with seeds from `seed` on. `synchronous` and `lies` break the promise on purpose."""
     tally = Tally()
     began = time.monotonic()
-    quiet = logging.getLogger("edge_agent.buffer")
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL + 1)
-    try:
+    with quiet():
         for number in range(cuts):
             with tempfile.TemporaryDirectory(prefix="edge-agent-cut-") as folder:
                 one_cut(Path(folder), seed + number, tally, synchronous=synchronous, lies=lies)
-    finally:
-        quiet.setLevel(level)
     tally.seconds = time.monotonic() - began
     return tally
 
