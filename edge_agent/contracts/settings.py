@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -22,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from edge_agent import expressions
+from edge_agent.contracts.doubt import Doubt
 from edge_agent.types import AlarmPriority, Kind, Store, Tag
 from edge_agent.units import Duration, Rate
 
@@ -293,6 +296,10 @@ class MachineSettings(StrictModel):
         if self.every is not None and self.scan is not None:
             raise ValueError("a machine has either `every` or `scan`, not both")
         return self
+
+    def doubts(self, name: str, state: Path | None) -> Iterator[Doubt]:
+        """What this machine's driver has to warn of; `state` is the driver's folder, where it is known."""
+        yield from ()
 
     @property
     def fingerprint(self) -> str:

@@ -91,9 +91,10 @@ class _OneUser(UserManager):
 class OpcuaServer:
     """Serves variables; an async context manager.
 
-    With `username` there are also endpoints of Basic256Sha256 SignAndEncrypt; `password` is then the given
-    one or random. Without `anonymous` there are only those. `source_is_server_time` stamps the server's
-    time like the source's, for a server that lives in simulated time.
+    With `username` there are also secured endpoints, of `policies` in the words of asyncua; `password` is
+    then the given one or random. Without `anonymous` there are only those. They use `certificate` and its
+    key, or ones made for this run. `source_is_server_time` stamps the server's time like the source's, for
+    a server that lives in simulated time.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class OpcuaServer:
         username: str | None = None,
         password: str | None = None,
         anonymous: bool = True,
+        policies: Iterable[str] = ("Basic256Sha256_SignAndEncrypt",),
+        certificate: tuple[Path, Path] | None = None,
         source_is_server_time: bool = False,
     ) -> None:
         self.nodes = {node.id: node for node in nodes}
@@ -113,6 +116,8 @@ class OpcuaServer:
         self.username = username
         self.password = password or secrets.token_urlsafe(16)
         self.anonymous = anonymous
+        self._policies = tuple(policies)
+        self._certificate = certificate
         self.write_requests = 0
         """Write requests of clients; every test suite expects 0."""
         self.on_write: Callable[[str, Value | None, int], None] | None = None
@@ -160,9 +165,13 @@ class OpcuaServer:
         policies = [ua.SecurityPolicyType.NoSecurity] if self.anonymous else []
         tokens: list[type] = [ua.AnonymousIdentityToken] if self.anonymous else []
         if self.username is not None:
-            policies.append(ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt)
+            policies += [ua.SecurityPolicyType[policy] for policy in self._policies]
             tokens.append(ua.UserNameIdentityToken)
-            await self._make_certificate(server)
+            if self._certificate is not None:
+                await server.load_certificate(self._certificate[0])
+                await server.load_private_key(self._certificate[1])
+            else:
+                await self._make_certificate(server)
         server.set_security_policy(policies)
         server.set_identity_tokens(tokens)
 

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from edge_agent_drivers.opcua.nodeid import NodeRef, parse_node
 from edge_agent_drivers.opcua.settings import OpcuaMachine
 
+SECURE = {"policy": "Basic256Sha256"}
+
 
 def machine(**keys: Any) -> OpcuaMachine:
     return OpcuaMachine.model_validate({"driver": "opcua", "url": "opc.tcp://10.0.4.30:4840", **keys})
@@ -70,10 +72,26 @@ def test_what_is_no_node_id_is_told_so(written: object, advice: str) -> None:
         ({"url": "opc.tcp://10.0.4.30"}, "url", "4840"),
         ({"url": "opc.tcp://edge:secret@plc:4840"}, "url", "goes into security"),
         ({"security": {"policy": "Basic128Rsa15"}}, "security.policy", "use Basic256Sha256"),
-        ({"security": {"policy": "Aes256_Sha256_RsaPss"}}, "security.policy", "not yet"),
-        ({"security": {"mode": "Sign"}}, "security", "mode needs a policy"),
-        ({"security": {"username": "edge"}}, "security", "belong together"),
-        ({"security": {"certificate": "a.der"}}, "security", "belong together"),
+        ({"security": {"policy": "Basic256"}}, "security.policy", "allow_deprecated: true"),
+        ({"security": {"mode": "Sign"}}, "security.mode", "mode needs a policy"),
+        ({"security": {"trust": "first_use"}}, "security.trust", "trust needs a policy"),
+        ({"security": {"server_certificate": "a"}}, "security.server_certificate", "needs a policy"),
+        ({"security": {"username": "edge"}}, "security.username", "belong together"),
+        ({"security": {"user_key": "a.pem"}}, "security.user_key", "belong together"),
+        ({"security": SECURE | {"certificate": "a.der"}}, "security.certificate", "belong together"),
+        (
+            {"security": SECURE | {"server_certificate": "a", "trust": "first_use"}},
+            "security.trust",
+            "no first use",
+        ),
+        (
+            {
+                "security": SECURE
+                | {"username": "a", "password": "b", "user_certificate": "c", "user_key": "d"}
+            },
+            "security.username",
+            "or with user_certificate",
+        ),
         ({"mode": "push"}, "mode", "'subscribe' or 'poll'"),
         ({"tags": {"t": {"node": "i=1", "type": "string", "deadband": 1}}}, "tags.t.deadband", "no deadband"),
     ],
@@ -96,6 +114,13 @@ def test_the_password_does_not_show() -> None:
 def test_policy_none_may_be_written_as_null() -> None:
     """`policy: null` and `policy: None` mean the same."""
     assert machine(security={"policy": None}).security.policy == "None"
+
+
+def test_a_withdrawn_policy_is_taken_where_it_is_asked_for() -> None:
+    """With allow_deprecated, wherever it stands; and the names of asyncua are understood."""
+    security = {"policy": "Basic256", "allow_deprecated": True}
+    assert machine(security=security).security.policy == "Basic256"
+    assert machine(security={"policy": "Aes256Sha256RsaPss"}).security.policy == "Aes256_Sha256_RsaPss"
 
 
 def test_the_schema_for_editors_can_be_made() -> None:

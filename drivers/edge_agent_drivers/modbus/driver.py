@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
+from edge_agent_drivers.modbus.asking import answer
 from edge_agent_drivers.modbus.faults import LineFault
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
@@ -77,6 +80,12 @@ class ModbusDriver(Driver):
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Read something once for `probe` or `scan` (asking.py), from any unit behind the connection."""
+        if not self._open:
+            raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
+        return await answer(self._line, question)
 
     async def close(self) -> None:
         """Close the connection; harmless where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ConditionReport, ReadGroup, SampleBatch
+from edge_agent_drivers.opcua.access import Access
+from edge_agent_drivers.opcua.asking import answer
 from edge_agent_drivers.opcua.conditions import Conditions
 from edge_agent_drivers.opcua.items import Batches, Item, Timing, Wish, complain
 from edge_agent_drivers.opcua.lookup import look_up
@@ -42,7 +45,7 @@ class OpcuaDriver(Driver):
             raise ConfigError([f"machine {machine}: these are not the settings of an opcua machine"])
         super().__init__(machine, settings, clock, state)
         self._machine, self._settings, self._clock = machine, settings, clock
-        self._state = state
+        self._access = Access(machine, settings.url, settings.security, state)
         self._stamp = Stamp(clock)
         self._timing = Timing(clock, settings.timestamp, settings.max_skew)
         self._groups, self._items = _plan(settings)
@@ -69,7 +72,7 @@ class OpcuaDriver(Driver):
         """Open a session and subscribe. DeviceUnreachable or DeviceRefused where that fails."""
         await self.close()
         settings = self._settings
-        session = Session(self._machine, settings.url, settings.security, settings.timeout, self._state)
+        session = Session(self._machine, settings.url, self._access, settings.timeout)
         await session.open()
         self._session = session
         self._timing.set_server_time(session.server_time)
@@ -178,6 +181,12 @@ class OpcuaDriver(Driver):
                 )  # fmt: skip
         if notes:
             complain(self._machine, item, notes[0])
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Look at the address space for `browse` (asking.py)."""
+        if self._session is None:
+            raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._settings.url}")
+        return await answer(self._session, question)
 
     async def close(self) -> None:
         """End the session; harmless where there is none."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +22,8 @@ USERNAME, PASSWORD = "edge", "right"
 class NodeOpcuaServer:
     """Serves `nsu=urn:plant:node;s=Press.Temperature` and others; a context manager; starts in seconds.
 
-    `folder` keeps its certificates. Endpoints: None, and Basic256Sha256 with Sign and SignAndEncrypt, each
-    for anonymous users and for `USERNAME` with `PASSWORD`.
+    `folder` keeps its certificates. Endpoints: None, and every policy with Sign and SignAndEncrypt, each for
+    anonymous users, for `USERNAME` with `PASSWORD`, and for users with a certificate that was accepted.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,6 +80,27 @@ class NodeOpcuaServer:
         """Give `Press.NAME` a value, now, with one of node-opcua's status codes."""
         self.command(set=name, value=value, status=status)
 
+    def accept(self, certificate: bytes) -> None:
+        """Trust a client's certificate (DER), as the operator does by moving it to the trusted folder."""
+        self.command(accept=base64.b64encode(certificate).decode())
+
+    def accept_user(self, certificate: bytes) -> None:
+        """Let in the user with this certificate (DER)."""
+        self.command(acceptUser=base64.b64encode(certificate).decode())
+
+    @contextmanager
+    def distrustful(self) -> Iterator[None]:
+        """Take only client certificates that were accepted; otherwise all are."""
+        self.command(trust=False)
+        try:
+            yield
+        finally:
+            self.command(trust=True)
+
+    def put_clock_off(self, seconds: float) -> None:
+        """Put its clock ahead, or with a negative number behind, for the rest of its life."""
+        self.command(skew=seconds)
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop the process in its tracks: its port still takes connections, and nothing answers."""
@@ -94,3 +116,19 @@ class NodeOpcuaServer:
     def write_requests(self) -> int:
         """Write requests it has seen."""
         return self.command(writes=True)
+
+
+def read_with_client(
+    folder: Path, url: str, node: str, ways: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Let a node-opcua client read one node of a server in each of these ways; see client.cjs."""
+    script = Path(__file__).with_name("client.cjs")
+    done = subprocess.run(
+        [str(tools.node()), str(script), str(folder), url, node, json.dumps(list(ways))],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NODE_PATH": str(tools.npm_prefix() / "node_modules")},
+        timeout=50,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

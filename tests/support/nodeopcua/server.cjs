@@ -3,7 +3,9 @@
 //   node server.cjs PKI_FOLDER     (NODE_PATH names the folder of node_modules)
 //
 // Says one JSON line when it listens, then answers one JSON line to each command on standard input:
-// {"set": "Temperature", "value": 1.5}, {"remove": "Temperature"}, {"writes": true}, {"stop": true}.
+// {"set": "Temperature", "value": 1.5}, {"remove": "Temperature"}, {"writes": true}, {"stop": true},
+// {"trust": true|false} (take unknown client certificates, or only those that were trusted),
+// {"accept": BASE64} (trust this client certificate), {"acceptUser": BASE64}, {"skew": SECONDS} (of its clock).
 "use strict";
 const path = require("node:path");
 const readline = require("node:readline");
@@ -13,6 +15,14 @@ const {
 
 const { LIMITS, plant } = require("./plant.cjs");
 
+// The clock of the whole process can be put off.
+const RealDate = Date;
+let clockOffset = 0;
+globalThis.Date = class extends RealDate {
+  constructor(...parts) { if (parts.length) super(...parts); else super(RealDate.now() + clockOffset); }
+  static now() { return RealDate.now() + clockOffset; }
+};
+
 const say = (content) => process.stdout.write(JSON.stringify(content) + "\n");
 
 async function main() {
@@ -20,10 +30,16 @@ async function main() {
   const certificates = new OPCUACertificateManager({
     automaticallyAcceptUnknownCertificate: true, rootFolder: path.join(pki, "server"),
   });
+  const users = new OPCUACertificateManager({
+    automaticallyAcceptUnknownCertificate: false, rootFolder: path.join(pki, "users"),
+  });
   const server = new OPCUAServer({
     port: 0, host: "127.0.0.1", serverCertificateManager: certificates,
-    userCertificateManager: new OPCUACertificateManager({ rootFolder: path.join(pki, "users") }),
-    securityPolicies: [SecurityPolicy.None, SecurityPolicy.Basic256Sha256],
+    userCertificateManager: users,
+    securityPolicies: [
+      SecurityPolicy.None, SecurityPolicy.Basic256Sha256, SecurityPolicy.Aes128_Sha256_RsaOaep,
+      SecurityPolicy.Aes256_Sha256_RsaPss, SecurityPolicy.Basic256, SecurityPolicy.Basic128Rsa15,
+    ],
     securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
     allowAnonymous: true, serverCapabilities: LIMITS,
     userManager: { isValidUser: (name, password) => name === "edge" && password === "right" },
@@ -60,6 +76,10 @@ async function main() {
     },
     remove: ({ remove }) => space.deleteNode(nodes[remove]),
     writes: () => {},
+    trust: async ({ trust }) => { certificates.automaticallyAcceptUnknownCertificate = trust; },
+    accept: async ({ accept }) => certificates.trustCertificate(Buffer.from(accept, "base64")),
+    acceptUser: async ({ acceptUser }) => users.trustCertificate(Buffer.from(acceptUser, "base64")),
+    skew: ({ skew }) => { clockOffset = 1000 * skew; },
     ...more,
     stop: async () => { await server.shutdown(50); setImmediate(() => process.exit(0)); },
   };

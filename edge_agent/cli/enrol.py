@@ -1,0 +1,68 @@
+"""`edge-agent opcua enrol`: which server, which machine, which state folder; the bay does the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edge_agent import control, registry
+from edge_agent.cli.inquire import settings_of, told
+from edge_agent.settings.load import require
+from edge_agent.settings.state import state_folder
+
+_USAGE = 2
+
+
+def enrol(
+    url: str | None,
+    config: Path | None,
+    machine: str | None,
+    state: Path | None,
+    *,
+    yes: bool,
+    thumbprint: str | None,
+    renew: bool,
+    json_output: bool,
+) -> int:
+    """Enrol with the server; 0 where the agent can connect now, 1 where something is left to do, 75 away."""
+    configuration = require(config) if config is not None else None
+    named = machine if configuration is not None else None
+    try:
+        name, settings = settings_of("opcua", url, configuration, named, {})
+    except ValueError as problem:
+        print(told(problem), file=sys.stderr)
+        return _USAGE
+    folder = state_folder(configuration) if configuration is not None else _folder(state)
+    return registry.command("opcua enrol")(
+        name or machine or _name(settings.url),
+        settings,
+        folder / "agent",
+        reader=_reader(folder, settings.url),
+        yes=yes,
+        thumbprint=thumbprint,
+        renew=renew,
+        json_output=json_output,
+    )
+
+
+def _folder(state: Path | None) -> Path:
+    if state is not None:
+        return state
+    return Path(os.environ.get("STATE_DIRECTORY", "edge-agent-state").split(":")[0])
+
+
+def _name(url: str) -> str:
+    """A machine's name for a server that is in no configuration."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", urlsplit(url).hostname or "server").lstrip(".-") or "server"
+
+
+def _reader(folder: Path, url: str) -> str:
+    """The running agent's name for the machine; empty where none reads it."""
+    for path in control.sockets(folder):
+        answer = control.ask(path, {"command": "device", "url": url})
+        if answer is not None and answer["machine"] is not None:
+            return str(answer["machine"])
+    return ""
