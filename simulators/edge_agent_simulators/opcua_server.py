@@ -131,6 +131,13 @@ class OpcuaServer:
         """What a client connects to."""
         return f"opc.tcp://{self.host}:{self.port}"
 
+    @property
+    def running(self) -> Server:
+        """asyncua's server. RuntimeError before it is started."""
+        if self._server is None:
+            raise RuntimeError("the OPC UA server is not started")
+        return self._server
+
     async def start(self) -> None:
         """Build the address space and listen; takes about five seconds. OSError where the port is taken."""
         port = self.port or _free_port(self.host)
@@ -208,8 +215,7 @@ class OpcuaServer:
         None gives BadSensorFailure. `statuses` names another status for some nodes, as OPC UA does:
         `{"press-2.OilTemperature": "UncertainSensorNotAccurate"}`.
         """
-        if self._server is None:
-            raise RuntimeError("the OPC UA server is not started")
+        server = self.running
         moment = _EPOCH + timedelta(microseconds=source_time // 1000)
         server_time = moment if self._source_is_server_time else None
         for name, value in values.items():
@@ -223,7 +229,7 @@ class OpcuaServer:
                 SourceTimestamp=moment,
                 ServerTimestamp=server_time,
             )
-            await self._server.write_attribute_value(node_id, reading)
+            await server.write_attribute_value(node_id, reading)
             if self.on_write is not None:
                 self.on_write(name, value, source_time // 1000 * 1000)
 

@@ -1,4 +1,4 @@
-"""The OPC UA driver against node-opcua: server limits, revised wishes, deadbands, paths, arrays, structures."""
+"""The OPC UA driver against node-opcua: limits, revised wishes, deadbands, paths, arrays, structures."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_more_items_than_the_server_monitors_are_a_named_error(
 async def test_what_the_server_revises_is_said_once_and_shown(
     node_opcua: NodeOpcuaServer, opcua: OpcuaFactory, said: Callable[[], list[str]]
 ) -> None:
-    """Sampling below the node's minimum, a queue above the server's: one line, not repeated when reconnecting."""
+    """Sampling below the node's minimum, a queue above the server's: one line, also over reconnects."""
     driver = opcua(node_opcua.url, {"slow": node("Press.Slow", sampling="100ms", queue_size=60)})
     for _ in range(2):
         await driver.connect()

@@ -209,9 +209,9 @@ class Pending:
         self._waiting.clear()
         return taken
 
-    def has(self, item: Item) -> bool:
-        """Whether a notification for `item` is waiting."""
-        return any(waiting is item for waiting, _ in self._waiting)
+    def columns(self) -> set[int]:
+        """The columns of the items that notifications are waiting for."""
+        return {item.column for item, _ in self._waiting}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)

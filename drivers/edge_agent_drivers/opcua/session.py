@@ -20,6 +20,7 @@ from asyncua.ua.uaerrors import UaError
 from edge_agent.errors import DeviceRefused, DeviceUnreachable
 from edge_agent_drivers.opcua import limits
 from edge_agent_drivers.opcua.access import Access
+from edge_agent_drivers.opcua.bounds import bound_decoding
 from edge_agent_drivers.opcua.browse import Child
 from edge_agent_drivers.opcua.channel import Channel
 from edge_agent_drivers.opcua.limits import Limits
@@ -29,6 +30,8 @@ from edge_agent_drivers.opcua.subscription import Listener, Subscriptions
 from edge_agent_drivers.opcua.variants import to_ns
 
 NodeId = ua.NodeId
+
+bound_decoding()
 
 _KINDS: dict[str, tuple[ua.NodeIdType, Callable[[str], Any]]] = {
     "i": (ua.NodeIdType.Numeric, int),
@@ -227,6 +230,12 @@ class Session:
             raise RuntimeError("nobody listens")
         async with self._asking():
             return await self.subscriptions.add(wanted)
+
+    async def call(self, object_: NodeId, method: NodeId, arguments: Sequence[Any]) -> int:
+        """Call a method that changes nothing (ConditionRefresh is the only one we know); its status code."""
+        async with self._asking():
+            [answer] = await self._services.call([ua.CallMethodRequest(object_, method, list(arguments))])
+            return int(answer.StatusCode.value)
 
     async def release(self, granted: Sequence[Granted]) -> None:
         """Stop monitoring. DeviceUnreachable where the service fails as a whole."""

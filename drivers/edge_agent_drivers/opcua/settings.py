@@ -128,6 +128,8 @@ class OpcuaMachine(MachineSettings):
     security: SecuritySettings = SecuritySettings()
     mode: Literal["subscribe", "poll"] = "subscribe"
     """subscribe: the server reports changes; poll: every node is read each time."""
+    conditions: bool = False
+    """Whether the alarms the server itself has become alarms of the machine."""
     timestamp: Literal["source", "server", "agent"] = "source"
     """Whose time a value gets."""
     max_skew: Duration = 10.0

@@ -77,7 +77,23 @@ async function plant(space, own, folder, nodes) {
     dataType: DataType.ExtensionObject, arrayType: VariantArrayType.Array, value: [made(1), made(2)],
   }), { valueRank: 1 });
 
+  // Two alarms of a tank; the events of the boiler house are those of the server.
+  space.installAlarmsAndConditionsService();
+  const house = own.addObject({
+    browseName: "BoilerHouse", organizedBy: space.rootFolder.objects, eventNotifier: 1,
+    notifierOf: space.rootFolder.objects.server,
+  });
+  const tank = scalar(house, "House.Tank", "Tank", DataType.Double, 50, { eventSourceOf: house });
+  const alarm = (name, limits) => own.instantiateExclusiveLimitAlarm("ExclusiveLimitAlarmType", {
+    browseName: name, conditionName: name, componentOf: house, conditionSource: tank, inputNode: tank, ...limits,
+  });
+  const alarms = { TooHigh: alarm("TooHigh", { highLimit: 80 }), TooLow: alarm("TooLow", { lowLimit: 20 }) };
+
   return {
+    acknowledge: ({ acknowledge }) => {
+      const one = alarms[acknowledge];
+      one.acknowledgeAndAutoConfirmBranch(one.currentBranch(), "seen");
+    },
     // As many changes as fast as they go, within one turn of the loop where `pause` is not given.
     burst: async ({ burst, times, pause }) => {
       for (let i = 1; i <= times; i += 1) {
