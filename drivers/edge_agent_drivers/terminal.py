@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import textwrap
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal."""
+    """Tell the person at the terminal, whose lines are broken between words."""
+    if sys.stderr.isatty():
+        text = "\n".join(_wrapped(line) for line in text.split("\n"))
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def _wrapped(line: str) -> str:
+    width = max(20, shutil.get_terminal_size().columns - 1)
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def show(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -59,13 +60,29 @@ def _line(batch: Mapping[str, Any]) -> str:
     colours = sys.stdout.isatty()
     moment = datetime.fromtimestamp(batch["t"] / 1000, UTC).astimezone()
     clock = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
-    cells = "  ".join(_cell(name, cell, colours) for name, cell in batch["tags"].items())
-    dropped = f"  ({batch['dropped']} dropped so far)" if batch["dropped"] else ""
     start = f"{clock} {batch['machine']}"
-    return f"{_DULL}{start}{_PLAIN}  {cells}{dropped}" if colours else f"{start}  {cells}{dropped}"
+    cells = [_cell(name, cell) for name, cell in batch["tags"].items()]
+    if batch["dropped"]:
+        cells.append((f"({batch['dropped']} dropped so far)", _YELLOW))
+    if not colours:
+        return "  ".join([start, *(text for text, _ in cells)])
+    return _fitted(start, cells, shutil.get_terminal_size().columns)
 
 
-def _cell(name: str, cell: Mapping[str, Any], colours: bool) -> str:
+def _fitted(start: str, cells: Sequence[tuple[str, str]], width: int) -> str:
+    """The cells behind the start, with line breaks between cells only."""
+    shown, used = [f"{_DULL}{start}{_PLAIN}"], len(start)
+    for text, colour in cells:
+        if used + 2 + len(text) >= width:
+            shown.append("\n" + " " * 12)
+            used = 12
+        shown.append(f"  {colour}{text}{_PLAIN if colour else ''}")
+        used += 2 + len(text)
+    return "".join(shown)
+
+
+def _cell(name: str, cell: Mapping[str, Any]) -> tuple[str, str]:
+    """A tag's text and its colour."""
     value = cell["value"]
     shown = f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
     if value is None:
@@ -74,5 +91,4 @@ def _cell(name: str, cell: Mapping[str, Any], colours: bool) -> str:
         shown += f" {cell['unit']}"
     if cell["quality"] == "uncertain":
         shown += f" ({cell['reason']})"
-    colour = {"bad": _RED, "uncertain": _YELLOW}.get(cell["quality"], "") if colours else ""
-    return f"{name}={colour}{shown}{_PLAIN if colour else ''}"
+    return f"{name}={shown}", {"bad": _RED, "uncertain": _YELLOW}.get(cell["quality"], "")

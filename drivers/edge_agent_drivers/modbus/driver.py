@@ -11,8 +11,8 @@ from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
-from edge_agent_drivers.modbus.asking import answer
 from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.inquiry import answer
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
@@ -82,7 +82,7 @@ class ModbusDriver(Driver):
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]
 
     async def ask(self, question: Mapping[str, Any]) -> Any:
-        """Read something once for `probe` or `scan` (asking.py), from any unit behind the connection."""
+        """Read something once for `probe` or `scan` (inquiry.py), from any unit behind the connection."""
         if not self._open:
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
         return await answer(self._line, question)

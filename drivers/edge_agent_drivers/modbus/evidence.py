@@ -31,8 +31,8 @@ def _noise(word: int) -> float:
     return min(16.0, 2.0 + 2.0 * log2(min(word, 0x10000 - word) + 1))
 
 
-def cost_within(value: float, type_: str, expected: tuple[float, float], scale: float = 1.0) -> float:
-    """Bits to name `value` among those the type has within the expected range."""
+def cost_within(value: float, type_: str, expected: tuple[float, float], scale: float = 1.0) -> float | None:
+    """Bits to name `value` among those the type has within the expected range; None where that is absurd."""
     low, high = expected
     if type_ not in codec.FLOATS:
         bits = 8 * struct.calcsize(">" + codec.CODES[type_])
@@ -41,6 +41,8 @@ def cost_within(value: float, type_: str, expected: tuple[float, float], scale: 
         return _ZERO
     # Floats lie ever closer towards zero: those near it are far too many, and seldom meant.
     smallness = max(abs(low), abs(high)) / abs(value)
+    if smallness > 1e6:
+        return None
     remote = 0.0 if smallness < 100 else 20.0 if smallness > 1e4 else 2.0 * log2(log2(smallness) + 1)
     return _mantissa(value, type_) + log2(_EXPECTED_POWERS) + remote
 

@@ -174,8 +174,9 @@ def _judge_number(
         if not expected[0] <= value <= expected[1]:
             reading.notes.append("outside the expected range")
             return
-        cost = evidence.cost_within(value, reading.type, expected, reading.scale)
-        reading.notes.append("in the expected range")
+        if (cost := evidence.cost_within(value, reading.type, expected, reading.scale)) is None:
+            reading.notes.append("absurdly small")
+            return
         if reading.scale != 1.0:
             reading.value = round(value, 6)
     if (digits := evidence.digits(raw, reading.type)) is not None:

@@ -124,9 +124,7 @@ def _announcement(wish: Wish, device: str) -> str:
     what = f"register {wish.address}" if count == 1 else f"{count} registers from {wish.address} on"
     text = f"Reading {what}, twice, from unit {wish.unit_id} of {device}."
     if wish.count is None and count > 1:
-        text += (
-            f"\n{count} because a value may be that wide; with --count 1 only {wish.address} itself is read."
-        )
+        text += f"\nA value may be that wide; --count 1 reads {wish.address} alone."
     return text
 
 
@@ -220,7 +218,8 @@ def _show(
     if others:
         terminal.show(f"\n{'Less likely' if likely else 'Nothing of this is likely'}:")
     for one in others:
-        terminal.show(f"    {_change(one.best):22} {_called(one.best)}{_remarks(one)}")
+        notes = f" ({', '.join(one.best.notes)})" if one.best.notes else ""
+        terminal.show(f"    {_change(one.best):22} {_called(one.best)}{notes}")
     _show_impossible([one.best for one in candidates if not one.best.possible])
 
 
@@ -240,9 +239,8 @@ def _hex(words: Sequence[int]) -> str:
 
 
 def _change(reading: Reading) -> str:
-    if reading.later is None or reading.later == reading.value:
-        return _text(reading.value)
-    return f"{_text(reading.value)} → {_text(reading.later)}"
+    now, later = _text(reading.value), _text(reading.later)
+    return now if reading.later is None or later == now else f"{now} → {later}"
 
 
 def _called(reading: Reading) -> str:

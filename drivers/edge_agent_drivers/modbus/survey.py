@@ -21,9 +21,10 @@ MOST_ADDRESSES = 1000
 """Addresses of one scan: more would take an hour of a machine's time."""
 UNASKED_UNITS = 10
 """Unit ids that are tried without asking first."""
-WARNING = """\
-Some old devices stop, restart or drop their other connections when they are asked what they do not
-expect. Do this when the machine may stop, not in production hours, and not on a safety controller."""
+WARNING = (
+    "Some old devices stop, restart or drop their other connections when they are asked what they do not "
+    "expect. Do this when the machine may stop, not in production hours, and not on a safety controller."
+)
 
 
 async def survey(

@@ -14,8 +14,8 @@ from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
 from edge_agent.types import ConditionReport, ReadGroup, SampleBatch
 from edge_agent_drivers.opcua.access import Access
-from edge_agent_drivers.opcua.asking import answer
 from edge_agent_drivers.opcua.conditions import Conditions
+from edge_agent_drivers.opcua.inquiry import answer
 from edge_agent_drivers.opcua.items import Batches, Item, Timing, Wish, complain
 from edge_agent_drivers.opcua.lookup import look_up
 from edge_agent_drivers.opcua.monitoring import Monitoring
@@ -183,7 +183,7 @@ class OpcuaDriver(Driver):
             complain(self._machine, item, notes[0])
 
     async def ask(self, question: Mapping[str, Any]) -> Any:
-        """Look at the address space for `browse` (asking.py)."""
+        """Look at the address space for `browse` (inquiry.py)."""
         if self._session is None:
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._settings.url}")
         return await answer(self._session, question)

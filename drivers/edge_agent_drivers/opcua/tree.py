@@ -186,16 +186,16 @@ def yaml_lines(url: str, variables: Sequence[Variable]) -> list[str]:
     lines = ["machines:", "  machine-1:", "    driver: opcua", f"    url: {json.dumps(url)}"]
     lines.append("    tags:" if any(not _problem(one.details) for one in variables) else "    tags: {}")
     names = _names(variables)
-    folder: tuple[str, ...] = ()
-    for one in sorted(variables, key=lambda variable: variable.path[:-1]):
-        if one.path[:-1] != folder:
-            folder = one.path[:-1]
-            lines.append(f"      # {'/'.join(folder)}")
-        lines += _tag(names[one.node], one)
+    for one in variables:
+        problem = _problem(one.details)
+        lines.append(
+            f"      # {'/'.join(one.path)}: {_remark(one.details)}{f'; {problem}' if problem else ''}"
+        )
+        lines.append(f"      {'# ' if problem else ''}{names[one.node]}: {{{', '.join(_keys(one))}}}")
     return lines
 
 
-def _tag(name: str, variable: Variable) -> list[str]:
+def _keys(variable: Variable) -> list[str]:
     details = variable.details
     keys = [f"node: {json.dumps(variable.node, ensure_ascii=False)}"]
     if details["type"] in _TEXT:
@@ -208,14 +208,15 @@ def _tag(name: str, variable: Variable) -> list[str]:
         keys.append(f"unit: {_quoted(details['unit'])}")
     if details["range"] and not details["array"]:
         keys.append(f"range: [{details['range'][0]:g}, {details['range'][1]:g}]")
-    problem = _problem(details)
-    line = f"{name}: {{{', '.join(keys)}}}"
-    remark = f"array of {details['type']}" if details["array"] else str(details["type"])
+    return keys
+
+
+def _remark(details: Mapping[str, Any]) -> str:
+    """Type and, where it was read, value."""
+    kind = f"array of {details['type']}" if details["array"] else str(details["type"])
     if details.get("status"):
-        remark += f", {details['status']}"
-    elif "value" in details:
-        remark += f", {_text(details['value'])}"
-    return [f"      # {line}  ({remark}: {problem})" if problem else f"      {line}  # {remark}"]
+        return f"{kind}, {details['status']}"
+    return f"{kind}, {_text(details['value'])}" if "value" in details else kind
 
 
 def _problem(details: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def read(
 def tap(
     config: ConfigFile,
     machines: Annotated[
-        list[str] | None, typer.Argument(metavar="[MACHINE...]", help="Only these machines.")
+        list[str] | None, typer.Argument(metavar="MACHINE", help="Only these machines.")
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.1, metavar="N", help="Stop after so long; default: Ctrl-C.")
@@ -75,7 +75,7 @@ def probe(
     config: FoundConfig = None,
     json_output: Json = False,
 ) -> None:
-    """Show a register in every type and byte order, plausible ones first."""
+    """Show a register in every type and byte order, ranked."""
     from edge_agent.cli.inquire import inquire
 
     ask(
@@ -95,13 +95,17 @@ def probe(
     )
 
 
-scan = group("scan", "Find out what is there: one connection, slowly, reads only.")
+scan = group(
+    "scan",
+    "Find out what is there: slowly, reads only.",
+    example="edge-agent scan modbus 10.0.4.21",
+)
 app.add_typer(scan)
 
 
 @scan.command("modbus", epilog="Example: edge-agent scan modbus 10.0.4.21 --unit-ids 1-10")
 def scan_modbus(
-    host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The device or gateway; or a URL.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="The device: host, host:port or URL.")],
     unit_ids: Annotated[str, typer.Option(metavar="1-10", help="Unit ids to try: 1-10 or 1,3,5-8.")] = "1-10",
     ranges: Annotated[
         list[str] | None,
@@ -128,14 +132,18 @@ def scan_modbus(
     )
 
 
-browse = group("browse", "Look at what a server offers: one session, reads only.")
+browse = group(
+    "browse",
+    "Look at what a server offers: reads only.",
+    example="edge-agent browse opcua opc.tcp://10.0.4.30:4840",
+)
 app.add_typer(browse)
 
 
 @browse.command("opcua", epilog="Example: edge-agent browse opcua opc.tcp://10.0.4.30:4840 --values")
 def browse_opcua(
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="opc.tcp://host:port, or -c FILE --machine NAME.")
+        str | None, typer.Argument(metavar="URL", help="opc.tcp://host:port; or -c FILE --machine NAME.")
     ] = None,
     root: Annotated[
         str, typer.Option(metavar="NODE", help="Start here; default: the Objects folder.")
@@ -147,8 +155,9 @@ def browse_opcua(
     most: Annotated[int, typer.Option(min=1, max=20_000, help="Most variables to show.")] = 1000,
     values: Annotated[bool, typer.Option("--values", help="Read and show the values, too.")] = False,
     security: Annotated[
-        str, typer.Option(metavar="POLICY[/MODE]", help="None, Basic256Sha256, Basic256Sha256/Sign, ...")
-    ] = "None",
+        str | None,
+        typer.Option(metavar="POLICY[/MODE]", help="Basic256Sha256, Basic256Sha256/Sign, ..."),
+    ] = None,
     username: Annotated[
         str | None,
         typer.Option(help="Log in; the password comes from $EDGE_AGENT_PASSWORD, or is asked for."),
