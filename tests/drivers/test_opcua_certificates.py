@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -207,6 +208,22 @@ def test_the_end_of_certificates_is_said_at_60_30_and_7_days(
     monkeypatch.setattr(access, "now", lambda: end + timedelta(seconds=1))
     with pytest.raises(DeviceRefused, match="our certificate has expired"):
         ours.review()
+
+
+def test_a_weak_key_of_the_server_is_said_and_one_of_another_kind_refused(
+    papers: dict[str, tuple[Path, Path]], tmp_path: Path, said: Callable[[], list[str]]
+) -> None:
+    """1024 bits still work, with a warning; elliptic curves have policies that are not known here."""
+    weak = read_certificate(certificates.make(tmp_path, "weak", bits=1024)[0])
+    keep(pin_path(tmp_path, "p"), weak.der, 0o644)
+    ours = Access("p", URL, SecuritySettings.model_validate(SECURE), tmp_path)
+    for _ in range(2):
+        ours.judge(weak, None)
+    assert [line for line in said() if "only 1024 bits" in line] == [
+        "p: the server's key has only 1024 bits: let it make a certificate with 2048"
+    ]
+    with pytest.raises(DeviceRefused, match="no RSA key"):
+        ours.judge(replace(weak, bits=0), None)
 
 
 def doubts(security: dict[str, object], state: Path | None = None) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = timedelta(days=1)
 # Making a key takes a quarter of a second or more; two are enough to be different.
-_KEYS: dict[int, rsa.RSAPrivateKey] = {}
+_KEYS: dict[tuple[int, int], rsa.RSAPrivateKey] = {}
 
 
 def make(
@@ -23,11 +23,12 @@ def make(
     ends: float = 365,
     uri: str = "urn:test:edge-agent",
     key: int = 0,
+    bits: int = 2048,
 ) -> tuple[Path, Path]:
     """`NAME.der` and `NAME.pem` in `folder`, valid from and until so many days from now."""
-    if key not in _KEYS:
-        _KEYS[key] = rsa.generate_private_key(65537, 2048)
-    private = _KEYS[key]
+    if (key, bits) not in _KEYS:
+        _KEYS[key, bits] = rsa.generate_private_key(65537, bits)
+    private = _KEYS[key, bits]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     usage = dict.fromkeys(

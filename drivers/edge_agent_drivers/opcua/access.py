@@ -31,6 +31,8 @@ WARNED = (7, 30, 60)
 SKEW = timedelta(minutes=5)
 """Clocks further apart than this are named as a cause."""
 
+_WEAK = 2048
+"""RSA keys shorter than this are too weak for every current policy (Part 7)."""
 _OURS = "our certificate"
 _USERS = "the user's certificate"
 _THEIRS = "the server's certificate"
@@ -124,6 +126,10 @@ class Access:
                 f" {pinned.sha256}): where it was renewed on purpose, run edge-agent opcua enrol again;"
                 " otherwise find out who answers at this address"
             )
+        if not server.bits:
+            raise self.refusal("its certificate has no RSA key: the policies that are known here need one")
+        if server.bits < _WEAK:
+            self.say(f"the server's key has only {server.bits} bits: let it make a certificate with {_WEAK}")
         self._shown[_THEIRS] = server
         self.review(their_time)
 
