@@ -10,11 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from asyncua.ua.status_codes import StatusCodes
+from asyncua.ua.uaerrors import UaStatusCodeError
 
 from edge_agent.errors import DeviceRefused
 from edge_agent_drivers.opcua import access
 from edge_agent_drivers.opcua.access import Access
 from edge_agent_drivers.opcua.certificate import examine, keep, own_credential, read_certificate
+from edge_agent_drivers.opcua.channel import Channel
 from edge_agent_drivers.opcua.security import SecuritySettings, pin_path
 from edge_agent_simulators.opcua_server import OpcuaServer
 from tests.drivers.stage import NODES, OpcuaFactory, Press, Stage, good, node, scan
@@ -164,6 +167,31 @@ async def test_a_server_whose_clock_is_years_off_is_named(
     told = str(refused.value)
     assert f"the server's {(datetime.now(UTC) + timedelta(seconds=years * YEARS)).year}" in told
     assert told.endswith("set the one that is wrong")
+
+
+async def test_a_password_in_clear_text_is_said(
+    secured: OpcuaServer,
+    opcua: OpcuaFactory,
+    said: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that takes the password as it is: once in the log, however often we connect."""
+    plain = "http://opcfoundation.org/UA/SecurityPolicy#None"
+    endpoints = await secured.running.get_endpoints()
+    for token in next(one for one in endpoints if one.SecurityPolicyUri == plain).UserIdentityTokens:
+        monkeypatch.setattr(token, "SecurityPolicyUri", plain)
+    driver = opcua(secured.url, TAGS, security=LOGIN)
+    for _ in range(2):
+        await driver.connect()
+    assert len([line for line in said() if "the password crosses the network in clear text" in line]) == 1
+
+
+async def test_a_clock_code_names_both_clocks(tmp_path: Path) -> None:
+    """BadInvalidTimestamp of any service: what our clock says, and the question whether it is right."""
+    channel = Channel("p", URL, Access("p", URL, SecuritySettings(), tmp_path), 1)
+    told = str(channel.translated(UaStatusCodeError(StatusCodes.BadInvalidTimestamp)))  # type: ignore[no-untyped-call]
+    assert "our requests are from another time, and this machine's clock says 20" in told
+    assert told.endswith("is that right?")
 
 
 async def test_what_the_server_does_not_offer_is_said(
