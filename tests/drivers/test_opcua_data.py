@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from edge_agent.errors import DeviceUnreachable
 from edge_agent.types import Reason, SampleBatch, Value
 from edge_agent_drivers.opcua import monitoring
 from edge_agent_drivers.opcua.driver import OpcuaDriver
@@ -257,6 +260,26 @@ async def test_arrays_structures_enumerations_and_dates_become_tags(
     assert "its array has 3 elements: 3 is beyond the last one" in lines
     assert "its structure has no field Torque; it has Speed, Label, Runtime, Mode, Currents" in lines
     assert "it holds a structure: name one of its values with field" in lines
+
+
+async def test_a_shifted_namespace_is_followed(opcua: OpcuaFactory, tmp_path: Path) -> None:
+    """F6: after a restart the index means another namespace; URIs and paths find the same nodes again."""
+    tags = {
+        "by_uri": node("Press.Temperature"),
+        "by_path": {"browse": "nsu=urn:plant:node;Press/Temperature"},
+        "by_index": {"node": "ns=2;s=Press.Temperature"},
+    }
+    with NodeOpcuaServer(tmp_path / "before") as server:
+        driver = opcua(server.url, tags)
+        await driver.connect()
+        assert await scan(driver) == dict.fromkeys(tags, good(20.5))
+        port = urlsplit(server.url).port or 0
+    with pytest.raises(DeviceUnreachable):
+        await gather(driver, 5)
+    with NodeOpcuaServer(tmp_path / "after", port, shifted=True):
+        await driver.connect()
+        # Who writes an index gets what is there, which is why the documentation says: write the URI.
+        assert await scan(driver) == {"by_uri": good(20.5), "by_path": good(20.5), "by_index": good(-99)}
 
 
 async def test_a_node_that_changes_its_type_or_goes_harms_only_itself(

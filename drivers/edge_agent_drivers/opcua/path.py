@@ -67,7 +67,7 @@ def parse_path(written: object) -> BrowsePath:
     if re.match(r"(ns=\d+;)?[isgb]=", text):
         raise ValueError(f"'{written}' is a node id: write it as node, not as browse")
     root = text.startswith("/")
-    names = re.findall(r"(?:&.|[^&/])+|(?<=/)(?=/)", text.strip("/"))
+    names = re.findall(r"(?:&.|[^&/]|&$)+|(?<=/)(?=/)", text.strip("/"), re.DOTALL)
     steps = [_step(name, uri, written) for name in names]
     if root and steps[0].name == "Objects":
         # Written either way it is the same path.

@@ -24,10 +24,11 @@ class NodeOpcuaServer:
 
     `folder` keeps its certificates. Endpoints: None, and every policy with Sign and SignAndEncrypt, each for
     anonymous users, for `USERNAME` with `PASSWORD`, and for users with a certificate that was accepted.
+    `shifted` puts another namespace before `NAMESPACE`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, port: int = 0, *, shifted: bool = False) -> None:
+        self._arguments = [str(folder), str(port), *(["shifted"] if shifted else [])]
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -35,7 +36,7 @@ class NodeOpcuaServer:
         script = Path(__file__).with_name("server.cjs")
         modules = tools.npm_prefix() / "node_modules"
         self._process = subprocess.Popen(
-            [str(tools.node()), str(script), str(self._folder)],
+            [str(tools.node()), str(script), *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

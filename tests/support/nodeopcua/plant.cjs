@@ -120,4 +120,13 @@ async function plant(space, own, folder, nodes) {
   };
 }
 
-module.exports = { LIMITS, plant };
+// Another namespace where "urn:plant:node" used to be, with a node of the same name.
+function shift(space) {
+  const other = space.registerNamespace("urn:plant:other");
+  const folder = other.addFolder(space.rootFolder.objects, { browseName: "Press" });
+  other.addVariable({
+    componentOf: folder, nodeId: "s=Press.Temperature", browseName: "Temperature", dataType: DataType.Double,
+  }).setValueFromSource(new Variant({ dataType: DataType.Double, value: -99 }));
+}
+
+module.exports = { LIMITS, plant, shift };
