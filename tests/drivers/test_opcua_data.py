@@ -61,9 +61,12 @@ async def test_the_servers_limits_are_read_and_kept_to(
 ) -> None:
     """70 tags: reads of at most 7, 4 items a call, 25 a subscription; a request over a limit is refused."""
     tags = {f"t{i}": node(f"Press.Many.{i}") for i in range(70)}
+    refused = node_opcua.refused_requests
     driver = opcua(node_opcua.url, tags, mode=mode)
     await driver.connect()
     assert await scan(driver) == {f"t{i}": good(i) for i in range(70)}
+    # The first read, which asks for the limits, cannot know them: it is asked again in two halves.
+    assert node_opcua.refused_requests <= refused + 1
     if mode == "subscribe":
         assert driver.describe().count("subscription: publishes") == 3
         assert "server takes at most: reads 7" in driver.describe()

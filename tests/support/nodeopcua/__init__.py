@@ -71,11 +71,14 @@ class NodeOpcuaServer:
 
     def command(self, **command: Any) -> int:
         """Send one command; how many write requests the server has seen so far."""
+        return int(self._asked(command)["writes"])
+
+    def _asked(self, command: dict[str, Any]) -> dict[str, Any]:
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("the node-opcua server is not running")
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
-        return int(self._answer()["writes"])
+        return self._answer()
 
     def set(self, name: str, value: float | bool | str, status: str = "Good") -> None:
         """Give `Press.NAME` a value, now, with one of node-opcua's status codes."""
@@ -112,6 +115,11 @@ class NodeOpcuaServer:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def refused_requests(self) -> int:
+        """Requests that asked for more than the server takes at a time."""
+        return int(self._asked({"writes": True})["refused"])
 
     @property
     def write_requests(self) -> int:

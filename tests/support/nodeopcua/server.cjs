@@ -46,6 +46,10 @@ async function main() {
   });
   let writes = 0;
   server.on("request", (request) => { if (request.schema.name === "WriteRequest") writes += 1; });
+  let refused = 0;
+  server.on("response", (response) => {
+    if (response.responseHeader.serviceResult === StatusCodes.BadTooManyOperations) refused += 1;
+  });
   await server.initialize();
   const space = server.engine.addressSpace;
   if (process.argv[4] === "shifted") shift(space);
@@ -87,7 +91,7 @@ async function main() {
   readline.createInterface({ input: process.stdin }).on("line", async (line) => {
     const command = JSON.parse(line);
     await commands[Object.keys(command)[0]](command);
-    say({ writes });
+    say({ writes, refused });
   }).on("close", () => process.exit(0));
 }
 
