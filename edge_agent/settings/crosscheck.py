@@ -69,12 +69,24 @@ def tag_names(node: MapNode) -> list[str]:
     """The tags of a machine, and the named bits of its status words."""
     names: list[str] = []
     for tag, entry in _entries(node.get("tags")):
-        names.append(tag)
+        names += _parts(tag, entry.value) or [tag]
         if isinstance(entry.value, MapNode):
             for _, bit in _entries(entry.value.get("bits")):
                 if isinstance(bit.value, ScalarNode):
                     names.append(f"{tag}.{bit.value.text}")
     return names
+
+
+def _parts(tag: str, entry: Node) -> list[str]:
+    """The tags one OPC UA node becomes instead: elements of an array, fields of a structure."""
+    if not isinstance(entry, MapNode) or not (entry.get("node") or entry.get("browse")):
+        return []
+    length, fields = entry.get("length"), entry.get("fields")
+    if isinstance(length, ScalarNode) and isinstance(length.value, int):
+        return [f"{tag}.{index}" for index in range(min(length.value, 1000))]
+    if isinstance(fields, ListNode):
+        return [f"{tag}.{item.text}" for item in fields.items if isinstance(item, ScalarNode)]
+    return []
 
 
 def _entries(node: Node | None) -> list[tuple[str, Entry]]:

@@ -47,9 +47,11 @@ class Monitoring:
         self._all_heard = asyncio.Event()
         self._retest_at = 0.0
         self._said_revised = ""
+        self._said_lost = False
 
     async def begin(self, session: Session) -> None:
         """Subscribe to every item that was found. DeviceUnreachable where that fails as a whole."""
+        self._said_lost = False
         self._awaited = {handle for handle, (item, _) in enumerate(self._flat) if item.node is not None}
         self._all_heard.clear()
         await self._monitor(session, sorted(self._awaited))
@@ -117,9 +119,11 @@ class Monitoring:
                 self._flat[handle][0].emitted = 0
             elif self.conditions is not None:
                 self.conditions.missed()
-        log.warning(
-            "%s: a notification was lost or cannot be decoded; the values are read again", self._machine
-        )
+        if not self._said_lost:
+            self._said_lost = True
+            log.warning(
+                "%s: a notification was lost or cannot be decoded; the values are read again", self._machine
+            )
 
     def happened(self, handle: int, fields: Sequence[Any]) -> None:
         """An event came."""

@@ -178,6 +178,12 @@ class OpcuaMachine(MachineSettings):
                     ("tags", name, "deadband"),
                     "a deadband in percent needs `range` where the machine is polled",
                 )
+            for key in ("sampling", "queue_size"):
+                if self.mode == "poll" and getattr(tag, key) is not None:
+                    yield (
+                        ("tags", name, key),
+                        f"a machine that is polled has no {key}: leave it out, or the mode",
+                    )
             for full in (f"{name}{suffix}" for suffix, _ in tag.suffixes() if suffix):
                 if full in self.tags:
                     yield ("tags", name), f"a part of it would be named {full}, as another tag already is"

@@ -24,10 +24,11 @@ class NodeOpcuaServer:
 
     `folder` keeps its certificates. Endpoints: None, and every policy with Sign and SignAndEncrypt, each for
     anonymous users, for `USERNAME` with `PASSWORD`, and for users with a certificate that was accepted.
+    `shifted` puts another namespace before `NAMESPACE`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, port: int = 0, *, shifted: bool = False) -> None:
+        self._arguments = [str(folder), str(port), *(["shifted"] if shifted else [])]
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -35,7 +36,7 @@ class NodeOpcuaServer:
         script = Path(__file__).with_name("server.cjs")
         modules = tools.npm_prefix() / "node_modules"
         self._process = subprocess.Popen(
-            [str(tools.node()), str(script), str(self._folder)],
+            [str(tools.node()), str(script), *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -70,11 +71,14 @@ class NodeOpcuaServer:
 
     def command(self, **command: Any) -> int:
         """Send one command; how many write requests the server has seen so far."""
+        return int(self._asked(command)["writes"])
+
+    def _asked(self, command: dict[str, Any]) -> dict[str, Any]:
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("the node-opcua server is not running")
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
-        return int(self._answer()["writes"])
+        return self._answer()
 
     def set(self, name: str, value: float | bool | str, status: str = "Good") -> None:
         """Give `Press.NAME` a value, now, with one of node-opcua's status codes."""
@@ -111,6 +115,11 @@ class NodeOpcuaServer:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def refused_requests(self) -> int:
+        """Requests that asked for more than the server takes at a time."""
+        return int(self._asked({"writes": True})["refused"])
 
     @property
     def write_requests(self) -> int:

@@ -23,6 +23,9 @@ async function plant(space, own, folder, nodes) {
   };
   for (let i = 0; i < 100; i += 1) scalar(folder, `Press.Many.${i}`, `Many${i}`, DataType.Double, i);
   scalar(folder, "Press.Fast", "Fast", DataType.Double, 0, { minimumSamplingInterval: 0 });
+  for (let i = 0; i < 20; i += 1) {
+    scalar(folder, `Press.Quick.${i}`, `Quick${i}`, DataType.Double, 0, { minimumSamplingInterval: 0 });
+  }
   scalar(folder, "Press.Slow", "Slow", DataType.Double, 1, { minimumSamplingInterval: 700 });
   scalar(folder, "Press.Since", "Since", DataType.DateTime, new Date(Date.UTC(2026, 0, 2, 3, 4, 5)));
   scalar(folder, "Press.Latin", "Latin", DataType.String, "ok");
@@ -94,11 +97,24 @@ async function plant(space, own, folder, nodes) {
       const one = alarms[acknowledge];
       one.acknowledgeAndAutoConfirmBranch(one.currentBranch(), "seen");
     },
-    // As many changes as fast as they go, within one turn of the loop where `pause` is not given.
-    burst: async ({ burst, times, pause }) => {
+    // As many changes as fast as they go, within one turn of the loop.
+    burst: ({ burst, times }) => {
       for (let i = 1; i <= times; i += 1) {
         nodes[burst].setValueFromSource(new Variant({ dataType: DataType.Double, value: i }));
-        if (pause && i % pause === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+    },
+    // Twenty nodes at once, each with so many changes every 40 ms.
+    stream: async ({ stream, times }) => {
+      let value = 0;
+      for (let round = 0; round < stream; round += 1) {
+        const due = Date.now() + 40;
+        for (let i = 0; i < times; i += 1) {
+          value += 1;
+          for (let n = 0; n < 20; n += 1) {
+            nodes[`Press.Quick.${n}`].setValueFromSource(new Variant({ dataType: DataType.Double, value }));
+          }
+        }
+        await new Promise((resolve) => setTimeout(resolve, Math.max(0, due - Date.now())));
       }
     },
     retype: ({ retype }) => nodes[retype].setValueFromSource(new Variant({ dataType: DataType.String, value: "text" })),
@@ -120,4 +136,13 @@ async function plant(space, own, folder, nodes) {
   };
 }
 
-module.exports = { LIMITS, plant };
+// Another namespace where "urn:plant:node" used to be, with a node of the same name.
+function shift(space) {
+  const other = space.registerNamespace("urn:plant:other");
+  const folder = other.addFolder(space.rootFolder.objects, { browseName: "Press" });
+  other.addVariable({
+    componentOf: folder, nodeId: "s=Press.Temperature", browseName: "Temperature", dataType: DataType.Double,
+  }).setValueFromSource(new Variant({ dataType: DataType.Double, value: -99 }));
+}
+
+module.exports = { LIMITS, plant, shift };

@@ -1,6 +1,6 @@
 // A node-opcua server for the tests of the OPC UA driver: an implementation that shares no code with asyncua.
 //
-//   node server.cjs PKI_FOLDER     (NODE_PATH names the folder of node_modules)
+//   node server.cjs PKI_FOLDER [PORT [shifted]]     (NODE_PATH names the folder of node_modules)
 //
 // Says one JSON line when it listens, then answers one JSON line to each command on standard input:
 // {"set": "Temperature", "value": 1.5}, {"remove": "Temperature"}, {"writes": true}, {"stop": true},
@@ -13,7 +13,7 @@ const {
   DataType, MessageSecurityMode, OPCUACertificateManager, OPCUAServer, SecurityPolicy, StatusCodes, Variant,
 } = require("node-opcua");
 
-const { LIMITS, plant } = require("./plant.cjs");
+const { LIMITS, plant, shift } = require("./plant.cjs");
 
 // The clock of the whole process can be put off.
 const RealDate = Date;
@@ -34,7 +34,7 @@ async function main() {
     automaticallyAcceptUnknownCertificate: false, rootFolder: path.join(pki, "users"),
   });
   const server = new OPCUAServer({
-    port: 0, host: "127.0.0.1", serverCertificateManager: certificates,
+    port: Number(process.argv[3] ?? 0), host: "127.0.0.1", serverCertificateManager: certificates,
     userCertificateManager: users,
     securityPolicies: [
       SecurityPolicy.None, SecurityPolicy.Basic256Sha256, SecurityPolicy.Aes128_Sha256_RsaOaep,
@@ -46,8 +46,13 @@ async function main() {
   });
   let writes = 0;
   server.on("request", (request) => { if (request.schema.name === "WriteRequest") writes += 1; });
+  let refused = 0;
+  server.on("response", (response) => {
+    if (response.responseHeader.serviceResult === StatusCodes.BadTooManyOperations) refused += 1;
+  });
   await server.initialize();
   const space = server.engine.addressSpace;
+  if (process.argv[4] === "shifted") shift(space);
   const own = space.registerNamespace("urn:plant:node");
   const folder = own.addFolder(space.rootFolder.objects, { browseName: "Press" });
   const nodes = {};
@@ -86,7 +91,7 @@ async function main() {
   readline.createInterface({ input: process.stdin }).on("line", async (line) => {
     const command = JSON.parse(line);
     await commands[Object.keys(command)[0]](command);
-    say({ writes });
+    say({ writes, refused });
   }).on("close", () => process.exit(0));
 }
 
