@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 
 from edge_agent import control, registry
 from edge_agent.cli.inquire import settings_of, told
+from edge_agent.errors import EdgeAgentError
 from edge_agent.settings.load import require
 from edge_agent.settings.state import state_folder
 
 _USAGE = 2
+_ANY_QUESTION = {"do": "details", "nodes": ["i=2258"]}
+"""About the server's clock: only a connected agent can answer it."""
 
 
 def enrol(
@@ -60,9 +63,18 @@ def _name(url: str) -> str:
 
 
 def _reader(folder: Path, url: str) -> str:
-    """The running agent's name for the machine; empty where none reads it."""
+    """The name of the machine by which a running agent is connected to the server; empty where none is.
+
+    An agent that is not let in has no connection that a trial of ours could be second to.
+    """
+    request = {"command": "device", "url": url}
     for path in control.sockets(folder):
-        answer = control.ask(path, {"command": "device", "url": url})
-        if answer is not None and answer["machine"] is not None:
-            return str(answer["machine"])
+        answer = control.ask(path, request)
+        if answer is None or answer["machine"] is None:
+            continue
+        try:
+            control.ask(path, {**request, "question": _ANY_QUESTION})
+        except EdgeAgentError:
+            continue
+        return str(answer["machine"])
     return ""

@@ -212,7 +212,7 @@ def test_where_the_agent_runs_nothing_is_tried_beside_it(
     code = enrol("press-2", settings, tmp_path, reader="press-2", yes=True, thumbprint=None, renew=False,
                  json_output=False)  # fmt: skip
     assert code == 0
-    assert "The running agent reads this server as press-2" in capsys.readouterr().out
+    assert "The running agent is connected as press-2" in capsys.readouterr().out
 
 
 def test_a_server_without_security_is_said_to_have_none(run: Run, press_url: str, tmp_path: Path) -> None:

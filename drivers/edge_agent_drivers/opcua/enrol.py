@@ -32,7 +32,7 @@ def enrol(
     renew: bool,
     json_output: bool,
 ) -> int:
-    """Enrol `machine` with its server; the exit code. `reader`: the running agent's name for it, or empty."""
+    """Enrol `machine` with its server; the exit code. `reader`: the connected agent's name for it."""
     wanted = re.sub(r"[\s:-]", "", thumbprint or "").upper()
     if thumbprint is not None and not re.fullmatch(r"[0-9A-F]{40}|[0-9A-F]{64}", wanted):
         say(f"'{thumbprint}' is not a thumbprint: write the 64 (SHA-256) or 40 (SHA-1) hex digits")

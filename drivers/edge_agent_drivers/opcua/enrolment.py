@@ -103,7 +103,7 @@ class Enrolment:
         if self.pin is not None:
             yield f"The server is pinned: {self.pin}"
         if reader:
-            yield f"The running agent reads this server as {reader}: the pin counts when it next connects."
+            yield f"The running agent is connected as {reader}: the pin counts when it next connects."
         elif self.connected:
             yield "Connected: the server accepts us."
         elif self.connected is False:
