@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from edge_agent.types import ConditionReport, ReportedCondition
+from edge_agent.alarms.plc import PlcAlarms
+from edge_agent.clock import Clock
+from edge_agent.pipeline.sampler import Sampler
+from edge_agent.types import AlarmState, ConditionReport, ReportedCondition
 from edge_agent_drivers.opcua.driver import OpcuaDriver
 from tests.drivers.stage import OpcuaFactory, Press, good, node, scan
 from tests.support.nodeopcua import NodeOpcuaServer
@@ -67,6 +70,39 @@ async def test_an_alarm_comes_is_acknowledged_and_goes(
     await tank(set="House.Tank", value=50)
     assert short((await reports(driver))[-1]) == (False, [("Tank.TooHigh", False, True)])
     assert driver.conditions() is None
+
+
+async def test_the_sampler_passes_them_on_to_become_alarms_of_the_machine(
+    node_opcua: NodeOpcuaServer, opcua: OpcuaFactory, tank: Callable[..., Any]
+) -> None:
+    """From the server to the alerts that the pipeline publishes: source plc, raised, acknowledged, over."""
+    alarms = PlcAlarms("press-2")
+    seen: list[tuple[str, str, AlarmState]] = []
+
+    def observe(report: ConditionReport) -> None:
+        seen.extend((one.id, one.source, one.state) for one in alarms.observe(report, time.time_ns()))
+
+    driver = opcua(node_opcua.url, TAGS, conditions=True)
+    sampler = Sampler("press-2", driver, lambda _batch: None, Clock(), on_conditions=observe)
+    running = asyncio.create_task(sampler.run())
+    steps: tuple[dict[str, Any], ...] = (
+        {"set": "House.Tank", "value": 90},
+        {"acknowledge": "TooHigh"},
+        {"set": "House.Tank", "value": 50},
+    )
+    for number, step in enumerate(steps, 1):
+        await asyncio.sleep(0.4)
+        await tank(**step)
+        async with asyncio.timeout(5):
+            while len(seen) < number:
+                await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    [(identity, source, _), *_] = seen
+    assert "TooHigh" in identity
+    assert source == "plc"
+    states = [AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED, AlarmState.NORMAL]
+    assert [state for _, _, state in seen] == states
 
 
 async def test_connecting_again_tells_all_that_stands(

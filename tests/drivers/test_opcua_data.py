@@ -99,6 +99,8 @@ async def test_what_the_server_revises_is_said_once_and_shown(
     assert "1 tags sampled every 0.7 s, not 0.1 s" in line
     await driver.connect()
     assert "sampled every 0.1 s, queue 60; the server: 0.7 s, queue 50" in driver.describe()
+    [batch] = await driver.read(driver.groups[0], raw=True)
+    assert batch.raw == ["Double 1.0; sampled every 0.7 s, not 0.1 s"]
 
 
 async def values(

@@ -114,7 +114,7 @@ async def test_a_deleted_subscription_is_noticed(
         DeviceUnreachable, match="ended the subscription" if notify else "not even a keep-alive"
     ):
         await read_on(driver)
-    assert time.monotonic() - began < (0.5 if notify else 3 * 1.0 + 0.8)
+    assert time.monotonic() - began < (1.5 if notify else 3 * 1.0 + 1.5)
     await driver.connect()
     assert (await scan(driver))["temperature"] == good(20.5)
 
@@ -128,7 +128,7 @@ async def test_a_closed_session_is_noticed_at_once(press: Press, stage: Stage, o
     began = time.monotonic()
     with pytest.raises(DeviceUnreachable, match="BadSessionIdInvalid"):
         await read_on(driver)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 1.5
 
 
 def tasks_and_files() -> tuple[int, int]:
@@ -213,7 +213,7 @@ async def test_a_half_open_connection_is_given_up_and_read_again(
         async with sampling(opcua(url, TAGS, mode=mode, timeout="1s")) as heard:
             await heard.until("temperature", 20.5)
             proxy.to_client.swallow = proxy.to_server.swallow = True
-            assert await heard.until("temperature", None) < 3 * 1.0 + 1.5
+            assert await heard.until("temperature", None) < 3 * 1.0 + 2.5
             await press.write({"Temperature": 44.0})
             proxy.to_client.clear()
             proxy.to_server.clear()
@@ -228,6 +228,6 @@ async def test_a_constant_tag_is_neither_stale_nor_missing(press: Press, opcua: 
         await asyncio.sleep(4.2)
     # The last batch is the end of the sampler itself.
     [*held, end] = heard.batches
-    assert 7 <= len(held) <= 10
+    assert 5 <= len(held) <= 10
     assert all(batch.values == [7] and not batch.statuses for batch in held)
     assert end.status(0).reason is Reason.NOT_CONNECTED

@@ -160,7 +160,7 @@ class OpcuaDriver(Driver):
                 self._take(item, sent, batches)
 
     def _take(self, item: Item, sent: Any, batches: Batches) -> None:
-        raw = describe(sent) if batches.raw else ""
+        raw = describe(sent) + item.remarks() if batches.raw else ""
         readings = [interpret(sent, part, self._types.decode) for part in item.parts]
         chosen = [self._timing.choose(item, reading) for reading in readings]
         if not batches.raw:

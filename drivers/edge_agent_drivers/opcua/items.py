@@ -74,6 +74,13 @@ class Item:
             self.status is not None and self.status.reason is Reason.ILLEGAL_ADDRESS
         )
 
+    def remarks(self) -> str:
+        """What the server does otherwise than asked, for people, to be appended; or nothing."""
+        granted = self.granted
+        slower = granted is not None and not granted.refused and granted.sampling > self.wish.sampling + 0.001
+        sampled = f"; sampled every {granted.sampling:g} s, not {self.wish.sampling:g} s" if slower else ""
+        return sampled + (f"; queue overflowed {self.overflows} times" if self.overflows else "")
+
     def forget(self) -> None:
         """Start over with a new connection."""
         self.node = self.granted = self.trouble = self.status = self.theirs = None
