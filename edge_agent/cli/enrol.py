@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from edge_agent import control, registry
+from edge_agent.cli.agents import name_of
 from edge_agent.cli.inquire import settings_of, told
 from edge_agent.errors import EdgeAgentError
 from edge_agent.settings.load import require
@@ -40,7 +39,7 @@ def enrol(
         return _USAGE
     folder = state_folder(configuration) if configuration is not None else _folder(state)
     return registry.command("opcua enrol")(
-        name or machine or _name(settings.url),
+        name or machine or name_of(settings.url),
         settings,
         folder / "agent",
         reader=_reader(folder, settings.url),
@@ -55,11 +54,6 @@ def _folder(state: Path | None) -> Path:
     if state is not None:
         return state
     return Path(os.environ.get("STATE_DIRECTORY", "edge-agent-state").split(":")[0])
-
-
-def _name(url: str) -> str:
-    """A machine's name for a server that is in no configuration."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", urlsplit(url).hostname or "server").lstrip(".-") or "server"
 
 
 def _reader(folder: Path, url: str) -> str:

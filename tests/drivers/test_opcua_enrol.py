@@ -225,3 +225,20 @@ def test_a_server_without_security_is_said_to_have_none(run: Run, press_url: str
 def press_url(press: Any) -> str:
     """Our simulator, which offers policy None only."""
     return str(press.url)
+
+
+def test_an_enrolled_server_is_browsed_without_a_configuration(
+    node_opcua: NodeOpcuaServer,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`browse opcua URL --security` finds the certificates that `opcua enrol URL` kept."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    browse = ["browse", "opcua", node_opcua.url, "--security", "Basic256Sha256", "--pattern", "*Temperature"]
+    assert parse(browse)() != 0
+    assert "its certificate is not pinned" in capsys.readouterr().err
+    assert run(node_opcua.url, "--yes") == 0
+    assert parse(browse)() == 0
+    assert "Press.Temperature" in capsys.readouterr().out
