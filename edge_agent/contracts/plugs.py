@@ -21,6 +21,23 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One request that a driver sends every `every` seconds, for people."""
+
+    every: float
+    what: str
+    """What it asks for, as holding:100-105."""
+    tags: tuple[str, ...]
+    """The tags whose values lie in it."""
+    addresses: int
+    """How many registers (or bits) it reads."""
+    wasted: int
+    """How many of them belong to no tag."""
+    seconds: float | None = None
+    """How long it takes on the line, where the line's speed is known."""
+
+
 class Driver(ABC):
     """Reads one machine; never writes to it.
 
@@ -64,6 +81,10 @@ class Driver(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Close the connection; harmless where there is none."""
+
+    def requests(self) -> tuple[PlannedRequest, ...]:
+        """What is asked for in each cycle, known without a connection; empty where nothing is planned."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

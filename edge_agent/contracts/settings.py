@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -293,6 +294,31 @@ class MachineSettings(StrictModel):
     def fingerprint(self) -> str:
         """The same for the same settings, secrets left out: says whether two configurations differ."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def points(self) -> Mapping[str, TagSettings]:
+        """Every tag by name, those that a driver makes of others among them, with what each says itself."""
+        return self.tags
+
+    def remarks(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What is possible and probably a slip: where below the machine, and what."""
+        yield from ()
+
+    def serial_line(self) -> tuple[str, str] | None:
+        """The serial port that the machine is on, and its settings in words; None where it is on none."""
+        return None
+
+    def traffic(self) -> Mapping[float, tuple[int, int]] | None:
+        """Scan rate -> requests that its tags take, and bytes of values that come with their answers.
+
+        None where the driver asks for all tags of a scan rate at once.
+        """
+        return None
+
+    @property
+    def byte_time(self) -> float:
+        """Seconds that one byte takes on the machine's line; 0 on a network."""
+        return 0.0
 
     def rate_of(self, tag: TagSettings) -> float:
         """Seconds between scans of `tag`; scan classes were resolved to `every` when the file was loaded."""

@@ -24,7 +24,9 @@ TAGS: dict[str, Any] = {f"t{n}": {"address": f"holding:{n}"} for n in range(10)}
 
 
 @contextlib.asynccontextmanager
-async def sampled(machines: Sequence[tuple[int, int]]) -> AsyncIterator[tuple[list[Sampler], list[int]]]:
+async def sampled(
+    machines: Sequence[tuple[int, int]], timeout: str = TIMEOUT
+) -> AsyncIterator[tuple[list[Sampler], list[int]]]:
     """Samplers of machines given by port and unit, with how many good scans each had."""
     good = [0] * len(machines)
 
@@ -35,7 +37,7 @@ async def sampled(machines: Sequence[tuple[int, int]]) -> AsyncIterator[tuple[li
     for index, (port, unit) in enumerate(machines):
         settings = ModbusMachine.model_validate(
             {"driver": "modbus", "url": f"tcp://127.0.0.1:{port}", "unit_id": unit, "every": f"{EVERY}s",
-             "comm": {"timeout": TIMEOUT}, "tags": TAGS}
+             "comm": {"timeout": timeout}, "tags": TAGS}
         )  # fmt: skip
         driver = ModbusDriver(f"m{index}", settings, Clock())
         sampler = Sampler(f"m{index}", driver, partial(counting, index), Clock())
@@ -101,3 +103,15 @@ async def test_on_one_connection() -> None:
             assert await kept(samplers, good, living) >= 0.99
             assert gateway.accepted == 1
         assert gateway.write_requests == 0
+
+
+async def test_dead_units_with_a_long_timeout_cost_5_percent_at_most() -> None:
+    """Four silent units with a timeout longer than the period: without rests each attempt is a lost slot."""
+    living = 10
+    async with ModbusServer(dict.fromkeys(range(1, 15), IMAGE)) as gateway:
+        for unit in range(living + 1, 15):
+            gateway.faults.add("silence", unit=unit)
+        async with sampled([(gateway.port, unit) for unit in range(1, 15)], "450ms") as (samplers, good):
+            await until_all_have(good, living)
+            await asyncio.sleep(2)
+            assert await kept(samplers, good, living) >= 0.95

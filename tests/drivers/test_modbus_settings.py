@@ -124,6 +124,8 @@ def test_a_tag_that_cannot_be_is_refused_at_its_key(tag: dict[str, Any], place: 
         ({"comm": {"listen": "5s"}}, "comm.listen", "only a serial line"),
         ({"url": "10.0.4.21:502"}, "url", "did you mean tcp://10.0.4.21:502?"),
         ({"url": "tcp://10.0.4.21:99999"}, "url", "no port 99999"),
+        ({"url": "rtu+tcp://10.0.4.21", "unit_id": 0}, "unit_id", "nobody answers: write 1 to 247"),
+        ({"url": "rtu:///dev/ttyUSB0", "unit_id": 248}, "unit_id", "no device of a serial line"),
         ({"unit_id": 256}, "unit_id", "less than or equal to 255"),
         ({"comm": {"retries": 6}}, "comm.retries", "less than or equal to 5"),
         ({"comm": {"pipeline": 4, "pause": "20ms"}}, "comm.pipeline", "leave one out"),

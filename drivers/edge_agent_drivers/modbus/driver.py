@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_agent.clock import Clock, Stamp
-from edge_agent.contracts.plugs import Driver
+from edge_agent.contracts.plugs import Driver, PlannedRequest
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.channel import Timing
+from edge_agent_drivers.modbus.columns import plan_groups
 from edge_agent_drivers.modbus.faults import LineFault, Taken, Untrusted
 from edge_agent_drivers.modbus.listening import Listener
-from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
+from edge_agent_drivers.modbus.outline import outline
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -33,9 +34,9 @@ class ModbusDriver(Driver):
             raise ConfigError([f"machine {machine}: these are not the settings of a modbus machine"])
         super().__init__(machine, settings, clock, state)
         self._machine = machine
-        self._stamp = Stamp(clock)
+        self._clock, self._stamp = clock, Stamp(clock)
         self._plans = plan_groups(settings)
-        self._limits = limits_of(settings)
+        self._limits, self._endpoint = settings.limits, settings.endpoint
         comm = settings.comm
         listen = comm.listen if settings.endpoint.serial else 0.0
         timing = Timing(settings.answer_timeout, comm.pause, comm.connect_pause, comm.pipeline, listen)
@@ -53,11 +54,11 @@ class ModbusDriver(Driver):
         """The read groups, one per scan rate, in the order of the configuration."""
         return tuple(plan.group for plan in self._plans)
 
-    def describe(self) -> str:
-        """The planned requests, for people."""
+    def requests(self) -> tuple[PlannedRequest, ...]:
+        """What is asked for in each cycle, as long as the device refuses nothing; nothing when listening."""
         if self._listener is not None:
-            return "mode: listen: nothing is sent; tags come as another master asks for them"
-        return describe(self._plans, self._limits)
+            return ()
+        return tuple(outline(self._plans, self._limits, self._endpoint))
 
     async def connect(self) -> None:
         """Open the connection, or join the machines that share it.
@@ -89,7 +90,7 @@ class ModbusDriver(Driver):
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
         timestamp = self._stamp.next()
         try:
-            row = await self._scans[group.every].run(raw=raw)
+            row = await self._scans[group.every].run(self._clock.elapsed(), raw=raw)
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]

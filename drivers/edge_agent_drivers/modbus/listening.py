@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from edge_agent.clock import SECOND, Clock
 from edge_agent.errors import DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, Reason, SampleBatch, Status, bad
+from edge_agent_drivers.modbus.columns import GroupPlan
+from edge_agent_drivers.modbus.derive import Derivations, Known
 from edge_agent_drivers.modbus.ears import Ears, Where, ears_at
 from edge_agent_drivers.modbus.faults import LineFault, NoAnswer, Refused, Taken
-from edge_agent_drivers.modbus.plan import GroupPlan, Span, make_block
+from edge_agent_drivers.modbus.plan import Span, make_block
 from edge_agent_drivers.modbus.row import Row
 from edge_agent_drivers.modbus.settings import ModbusMachine
 from edge_agent_drivers.modbus.traffic import Heard
@@ -36,7 +38,10 @@ class Listener:
         self._machine, self._clock = machine, clock
         self._unit = settings.unit_id
         self._endpoint, self._timeout = settings.endpoint, settings.answer_timeout
-        self._groups = {plan.group.every: _Group(plan) for plan in plans}
+        known: Known = {}
+        self._groups = {
+            plan.group.every: _Group(plan, Derivations(machine, plan.steps, known)) for plan in plans
+        }
         self._patience = max(group.patience for group in self._groups.values())
         self._ears: Ears | None = None
         self._since = 0.0
@@ -66,6 +71,8 @@ class Listener:
         except TimeoutError:
             raise self._unheard(ears) from None
         self._since = max(self._since, now)
+        for group in self._groups.values():
+            group.derived.forget()
 
     async def read(self, group: ReadGroup, *, raw: bool) -> list[SampleBatch]:
         """What was heard since the last call, one batch for each answer; with `raw` all that is known."""
@@ -107,7 +114,8 @@ class Listener:
                 self._said.discard(span.name)
                 if not raw:
                     group.given[span.column] = heard.at
-        return [self._batch(group, rows[at], now - at) for at in sorted(rows)]
+        rate = self._clock.rate * SECOND
+        return [self._batch(group, rows[at], now - at, int(at * rate)) for at in sorted(rows)]
 
     def _missing(self, span: Span, heard: Heard | None, ears: Ears, fresh: float) -> Status:
         refusal = ears.image.refusal(self._where(span))
@@ -125,10 +133,8 @@ class Listener:
             self._said.add(span.name)
             log.warning("%s: %s %s", self._machine, span, what)
 
-    def _batch(self, group: _Group, row: Row, age: float) -> SampleBatch:
-        for bit in group.plan.bits:
-            if row.values[bit.word] is not None or bit.word in row.statuses:
-                row.expand(bit)
+    def _batch(self, group: _Group, row: Row, age: float, heard: int) -> SampleBatch:
+        group.derived.apply(row, heard)
         names = group.plan.group.names
         there = [i for i in range(len(names)) if row.values[i] is not None or i in row.statuses]
         group.last = max(self._clock.now() - int(age * self._clock.rate * SECOND), group.last + 1)
@@ -145,8 +151,8 @@ class Listener:
 class _Group:
     """What is known of a read group."""
 
-    def __init__(self, plan: GroupPlan) -> None:
-        self.plan = plan
+    def __init__(self, plan: GroupPlan, derived: Derivations) -> None:
+        self.plan, self.derived = plan, derived
         self.patience = max(SCANS * plan.group.every, LEAST)
         self.given: dict[int, float] = {}
         """Column -> when the value was heard that was passed on last."""

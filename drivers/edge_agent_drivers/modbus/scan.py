@@ -20,6 +20,8 @@ from edge_agent.types import Status
 from edge_agent.units import format_duration
 from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.asking import Key, Questions
+from edge_agent_drivers.modbus.columns import GroupPlan
+from edge_agent_drivers.modbus.derive import Derivations
 from edge_agent_drivers.modbus.faults import (
     BEHIND_GATEWAY,
     ILLEGAL_ADDRESS,
@@ -31,7 +33,7 @@ from edge_agent_drivers.modbus.faults import (
     Resting,
     WrongCount,
 )
-from edge_agent_drivers.modbus.plan import Block, GroupPlan, Span, coalesce, make_block
+from edge_agent_drivers.modbus.plan import Block, Span, coalesce, halves, make_block
 from edge_agent_drivers.modbus.row import (
     FIRST_REST,
     SEARCH_BUDGET,
@@ -53,6 +55,7 @@ class GroupScan:
 
     def __init__(self, plan: GroupPlan, device: Device) -> None:
         self._plan, self._device = plan, device
+        self._derived = Derivations(device.machine, plan.steps, device.known) if plan.steps else None
         self._quarantine: dict[Span, Quarantined] = {}
         self._cuts: set[tuple[Table, int]] = set()
         self._cuts_until = 0.0
@@ -82,9 +85,11 @@ class GroupScan:
         self._spoke = False
         for strikes in self._strikes.values():
             strikes.count, strikes.rest, strikes.until = min(strikes.count, STRIKES - 1), FIRST_REST, 0.0
+        if self._derived is not None:
+            self._derived.forget()
 
-    async def run(self, *, raw: bool = False) -> Row:
-        """Ask for every block once.
+    async def run(self, at: int, *, raw: bool = False) -> Row:
+        """Ask for every block once; `at` is when, in ns of a clock that nobody sets.
 
         Raises the LineFault where nothing answers at all: after two questions, not after all of them.
         """
@@ -111,8 +116,8 @@ class GroupScan:
             raise row.failure
         await self._retest(row, now)
         self._settle(row)
-        for bit in self._plan.bits:
-            row.expand(bit)
+        if self._derived is not None:
+            self._derived.apply(row, at)
         return row
 
     def _begin(self, row: Row, now: float) -> None:
@@ -124,7 +129,7 @@ class GroupScan:
         if self._cuts and now >= self._cuts_until and not self._unfinished:
             self._cuts.clear()
             self._rebuild()
-        elif self._limits != self._device.limits:
+        elif self._limits is not self._device.limits:
             self._rebuild()
         for span, entry in self._quarantine.items():
             row.statuses[span.column] = entry.status
@@ -143,7 +148,7 @@ class GroupScan:
         if due is None:
             return
         self._quarantine[due].until = now + self._device.retest
-        if await self._read(make_block([due]), row, searching=True):
+        if await self._read(make_block([due], self._limits), row, searching=True):
             del self._quarantine[due]
             log.info("%s: %s answers again", self._device.machine, due)
             self._rebuild()
@@ -151,10 +156,11 @@ class GroupScan:
     async def _try_a_part(self, row: Row) -> None:
         """Where no block gets an answer: one value alone, each time another, lest a register that the
         device does not answer for makes all of it look dead."""
-        spans = [span for block in self.blocks if len(block.spans) > 1 for span in block.spans]
+        blocks = [block for block in self.blocks if len(block.spans) > 1 and not block.whole]
+        spans = [span for block in blocks for span in block.spans]
         if spans:
             self._guess = (self._guess + 1) % len(spans)
-            await self._read(make_block([spans[self._guess]]), row, searching=True)
+            await self._read(make_block([spans[self._guess]], self._limits), row, searching=True)
 
     def _rests(self, block: Block, now: float) -> bool:
         strikes = self._strikes.get(block.key)
@@ -216,32 +222,35 @@ class GroupScan:
 
     def _lowered(self, block: Block) -> bool:
         """Halve the device's maximum after exception 3; False where a value cannot be read in fewer."""
-        most = max(block.count // 2, *(span.count for span in block.spans), 1)
+        limits = self._device.limits
+        extents = [limits.extent(span.table, span.address, span.count) for span in block.spans]
+        most = max(block.count // 2, *(extent.end - extent.start for extent in extents), 1)
         if most >= block.count:
             return False
         self._device.lower(block.table, most)
         return True
 
     async def _search(self, block: Block, status: Status, why: str, row: Row) -> None:
-        """Halve a refused block, or put its only value away."""
-        if len(block.spans) == 1:
-            self._put_away(block.spans[0], status, why)
+        """Halve a refused block, or put away what cannot be read in parts."""
+        pieces = halves(block, self._device.limits)
+        if not pieces:
+            for span in block.spans:
+                self._put_away(span, status, why)
             row.fail(block.spans, status)
             return
-        middle = len(block.spans) // 2
-        self._cuts.add((block.table, block.spans[middle].address))
+        self._cuts.add((block.table, pieces[1].spans[0].address))
         self._cuts_until = time.monotonic() + self._device.retest
-        halves = [make_block(block.spans[:middle]), make_block(block.spans[middle:])]
-        await self._pieces(halves, status, row)
+        await self._pieces(pieces, status, row)
 
     async def _search_silent(self, block: Block, fault: LineFault, row: Row, *, searching: bool) -> None:
         """Halve a block that stays silent while others answer, for as long as that is worth its time."""
-        if len(block.spans) == 1 and not searching:
+        parts = halves(block, self._device.limits)
+        if not parts and not searching:
             self._strike(block, fault, row)
             return
         row.silences -= 1
         self._silences -= 1
-        if len(block.spans) > 1 and (row.silences <= 0 or self._silences <= 0):
+        if parts and (row.silences <= 0 or self._silences <= 0):
             self._postpone(block, fault.status, row)
             return
         if not searching:
@@ -300,7 +309,7 @@ class GroupScan:
                 "set max_registers: %d",
                 self._device.machine, most.registers, most.bits, min(most.registers, max(1, most.bits // 16)),
             )  # fmt: skip
-        if row.budget < SEARCH_BUDGET or self._found or self._limits != self._device.limits:
+        if row.budget < SEARCH_BUDGET or self._found or self._limits is not self._device.limits:
             self._rebuild()
         if not row.answered:
             return
