@@ -49,6 +49,9 @@ def open_tty(endpoint: Endpoint, *, read_only: bool = False) -> Tty:
     import serial
 
     path = endpoint.host
+    # Before it is opened, which would set another speed for whoever has it.
+    if users := _users(path):
+        raise Taken(f"{path} is open in {users}: only one program can talk on a serial line")
     try:
         port = serial.Serial(
             path, endpoint.baudrate, endpoint.bytesize, endpoint.parity, endpoint.stopbits,
@@ -59,8 +62,6 @@ def open_tty(endpoint: Endpoint, *, read_only: bool = False) -> Tty:
     except (ValueError, termios.error) as error:
         raise Taken(f"{path} does not take {endpoint.format}: {error}") from error
     try:
-        if users := _users(path):
-            raise Taken(f"{path} is open in {users}: only one program can talk on a serial line")
         return _kept(path, port, read_only)
     except OSError as error:
         raise _why(path, error.errno, str(error)) from error
