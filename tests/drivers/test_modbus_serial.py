@@ -17,12 +17,14 @@ import pytest
 
 from edge_agent.clock import Clock
 from edge_agent.errors import DeviceRefused, DeviceUnreachable
+from edge_agent.pipeline.sampler import LONGEST_RETRY, Sampler
+from edge_agent.types import SampleBatch
 from edge_agent_drivers.modbus import serial_port
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.modbus.endpoint import parse_endpoint
 from edge_agent_drivers.modbus.owing import Owing
 from edge_agent_drivers.modbus.settings import ModbusMachine
-from tests.drivers.stage import good, scan
+from tests.drivers.stage import by_name, good, scan
 from tests.support.bus import Bus, read_request
 
 LISTEN = 0.15
@@ -156,6 +158,32 @@ async def test_a_master_that_came_while_nobody_was_connected_is_noticed(bus: Bus
         await driver.connect()
     master.cancel()
     assert not bus.said["ttyUSB0"]
+
+
+async def test_the_agent_is_back_soon_after_plugging_in(bus: Bus, serial: Make) -> None:
+    """However long the adapter was away: the sampler looks for it every second."""
+    path = bus.plug("ttyUSB0")
+    bus.device(1)
+    batches: list[SampleBatch] = []
+    sampler = Sampler("machine-1", serial(path, every="100ms"), batches.append, Clock())
+    running = asyncio.ensure_future(sampler.run())
+    async with asyncio.timeout(5):
+        while not batches:
+            await asyncio.sleep(0.01)
+        bus.unplug("ttyUSB0")
+        while sampler.state.connected or "plugged in" not in sampler.state.error:
+            await asyncio.sleep(0.01)
+    sampler._retry = LONGEST_RETRY
+    await asyncio.sleep(0.5)
+    bus.plug("ttyUSB0")
+    began = time.monotonic()
+    async with asyncio.timeout(5 - 3):  # Three seconds of listening are left out here.
+        while not sampler.state.connected:
+            await asyncio.sleep(0.01)
+    print(f"back after {time.monotonic() - began:.2f} s")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert by_name(batches[-2:-1]) == right(1)
 
 
 @pytest.mark.parametrize("address", [4, 0x1234])

@@ -17,7 +17,7 @@ from edge_agent.types import ReadGroup, Reason, SampleBatch, Status, bad
 from edge_agent_drivers.modbus.columns import GroupPlan
 from edge_agent_drivers.modbus.derive import Derivations, Known
 from edge_agent_drivers.modbus.ears import Ears, Where, ears_at
-from edge_agent_drivers.modbus.faults import LineFault, NoAnswer, Refused, Taken
+from edge_agent_drivers.modbus.faults import LineFault, NoAnswer, Refused, Taken, Unplugged
 from edge_agent_drivers.modbus.plan import Span, make_block
 from edge_agent_drivers.modbus.row import Row
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -61,6 +61,8 @@ class Listener:
                 await ears.join(self)
         except Taken as fault:
             raise DeviceRefused(f"machine {self._machine}: {fault}") from fault
+        except Unplugged as fault:
+            raise DeviceUnreachable(f"machine {self._machine}: {fault}", fault.retry_within) from fault
         except (LineFault, TimeoutError) as fault:
             raise DeviceUnreachable(f"machine {self._machine}: {str(fault) or 'no connection'}") from fault
         self._ears = ears

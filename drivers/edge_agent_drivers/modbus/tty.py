@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent_drivers.modbus.endpoint import Endpoint
-from edge_agent_drivers.modbus.faults import LineLost, Taken
+from edge_agent_drivers.modbus.faults import LineLost, Taken, Unplugged
 
 if TYPE_CHECKING:
     import serial
@@ -43,7 +43,7 @@ def open_tty(endpoint: Endpoint, *, read_only: bool = False) -> Tty:
     Two locks, because neither is kept to by everybody: TIOCEXCL keeps later programs out, except root's;
     flock is for those that ask. Who has it open already is looked up.
 
-    LineLost where there is no such device now, Taken where it is somebody else's or not allowed.
+    Unplugged where there is no such device now, Taken where it is somebody else's or not allowed.
     """
     # Not before: an agent without serial lines does without it.
     import serial
@@ -93,7 +93,7 @@ def _why(path: str, number: int | None, text: str) -> LineLost:
             users = _users(path, ourselves=True) or "another program"
             return Taken(f"{path} is open in {users}: only one program can talk on a serial line")
         case number if number in _GONE:
-            return LineLost(f"there is no {path} now: is the adapter plugged in?")
+            return Unplugged(f"there is no {path} now: is the adapter plugged in?")
         case _:
             return Taken(f"{path} cannot be used as a serial line: {text}")
 
