@@ -182,13 +182,18 @@ class TagSettings(StrictModel):
             raise ValueError("a tag has either `every` or `scan`, not both")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError("range is [low, high] with low below high")
+        return self
+
+    @model_validator(mode="after")
+    def _percent_of_a_range(self) -> TagSettings:
+        # A driver whose devices know their ranges replaces this.
         if isinstance(self.deadband, str) and self.range is None:
             raise ValueError("a deadband in percent needs `range`")
         return self
 
     @property
     def deadband_units(self) -> float:
-        """The deadband in engineering units."""
+        """The deadband in engineering units; 0 where it is in percent of a range only the device knows."""
         if isinstance(self.deadband, str):
             low, high = self.range or (0.0, 0.0)
             return float(self.deadband.rstrip("%")) / 100 * (high - low)

@@ -15,9 +15,32 @@ class Wanted:
     handle: int
     node: ua.NodeId
     sampling: float
-    """Seconds."""
-    deadband: float
-    """Absolute, in the node's units; 0 for none."""
+    """Seconds; 0 is every change, where the server can."""
+    deadband: float = 0.0
+    """0 for none."""
+    percent: bool = False
+    """Whether `deadband` is in percent of the node's EURange, else in its units."""
+    queue: int = 10
+    """Values the server keeps between two publishings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What the server made of one wanted item."""
+
+    code: int
+    """Its status code; 0 where it is monitored."""
+    subscription: int = 0
+    item: int = 0
+    """The server's number of the item."""
+    sampling: float = 0.0
+    """Seconds, as revised by the server."""
+    queue: int = 0
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server does not monitor it."""
+        return bool(self.code & 0x80000000)
 
 
 def subscription(every: float) -> ua.CreateSubscriptionParameters:
@@ -38,12 +61,11 @@ def monitored_item(wanted: Wanted) -> ua.MonitoredItemCreateRequest:
     parameters = ua.MonitoringParameters()
     parameters.ClientHandle = wanted.handle
     parameters.SamplingInterval = 1000 * wanted.sampling
-    parameters.QueueSize = 10
+    parameters.QueueSize = wanted.queue
     parameters.DiscardOldest = True
     if wanted.deadband > 0:
-        parameters.Filter = ua.DataChangeFilter(
-            ua.DataChangeTrigger.StatusValue, int(ua.DeadbandType.Absolute), wanted.deadband
-        )
+        kind = ua.DeadbandType.Percent if wanted.percent else ua.DeadbandType.Absolute
+        parameters.Filter = ua.DataChangeFilter(ua.DataChangeTrigger.StatusValue, int(kind), wanted.deadband)
     request = ua.MonitoredItemCreateRequest()
     request.ItemToMonitor = ua.ReadValueId(wanted.node, AttributeIds.Value)
     request.MonitoringMode = ua.MonitoringMode.Reporting
