@@ -29,7 +29,10 @@ DRIVERS: Mapping[str, tuple[str, str]] = {
 
 DETECTORS: Mapping[str, str] = {"ensemble": "edge_agent_models.ensemble:EnsembleDetector"}
 
-COMMANDS: Mapping[str, str] = {"simulate": "edge_agent_simulators.command:simulate"}
+COMMANDS: Mapping[str, str] = {
+    "simulate": "edge_agent_simulators.command:simulate",
+    "opcua enrol": "edge_agent_drivers.opcua.enrol:enrol",
+}
 """What the bays bring to the command line."""
 
 INQUIRIES: Mapping[str, tuple[str, str]] = {

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from edge_agent import control, registry
 from edge_agent.clock import Clock
@@ -24,6 +26,11 @@ from edge_agent.errors import (
 )
 from edge_agent.settings.models import Configuration
 from edge_agent.settings.state import state_folder
+
+
+def name_of(url: str) -> str:
+    """A machine's name for a device that is in no configuration: its host."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", urlsplit(url).hostname or "").lstrip(".-") or "device"
 
 
 def read_through(state: Path, machines: Mapping[str, MachineSettings]) -> dict[str, dict[str, Any]]:
@@ -77,15 +84,25 @@ class Way:
 
     async def _ask_directly(self, question: Mapping[str, Any]) -> Any:
         settings = self._settings
-        # A device that is in no configuration leaves nothing behind; a machine has its own certificate there.
-        name, state = (self._name, self._state / "agent") if self._name else (settings.url, None)
+        name, state = self._kept()
         try:
             if self._driver is None:
                 self._driver = registry.driver(settings.driver)(name, settings, Clock(), state)
                 await self._driver.connect()
             return await self._driver.ask(question)
         except DriverError as error:
-            raise type(error)(str(error).removeprefix(f"machine {settings.url}: ")) from error
+            raise type(error)(str(error).removeprefix(f"machine {name}: ")) from error
+
+    def _kept(self) -> tuple[str, Path | None]:
+        """Under which name a driver of our own keeps what has to be kept, and where."""
+        if self._name:
+            return self._name, self._state / "agent"
+        security = getattr(self._settings, "security", None)
+        if security is not None and security.policy != "None":
+            # As `opcua enrol URL` named it, which made our certificate and pinned the server's.
+            return name_of(self._settings.url), self._state / "agent"
+        # A device that is in no configuration leaves nothing behind.
+        return self._settings.url, None
 
     async def close(self) -> None:
         """Close our own connection, if there is one."""

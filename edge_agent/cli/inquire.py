@@ -39,9 +39,9 @@ def inquire(
     kind, function = registry.inquiry(inquiry)
     configuration = require(config) if config is not None else None
     try:
-        name, found = _settings(kind, url, configuration, machine, settings or {})
+        name, found = settings_of(kind, url, configuration, machine, settings or {})
     except ValueError as problem:
-        print(_told(problem), file=sys.stderr)
+        print(told(problem), file=sys.stderr)
         return _USAGE
 
     async def run() -> int:
@@ -56,7 +56,7 @@ def _where(settings: MachineSettings, way: Way) -> str:
     return f"{settings.url}{through}"
 
 
-def _settings(
+def settings_of(
     kind: str,
     url: str | None,
     configuration: Configuration | None,
@@ -89,7 +89,8 @@ def _with_scheme(kind: str, url: str) -> str:
     return f"opc.tcp://{url}" if kind == "opcua" else f"tcp://{url}"
 
 
-def _told(problem: ValueError) -> str:
+def told(problem: ValueError) -> str:
+    """What is wrong with settings, a line for each key."""
     if isinstance(problem, ValidationError):
         return "\n".join(
             f"{error['loc'][-1] if error['loc'] else 'settings'}: {error['msg']}"

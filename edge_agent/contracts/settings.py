@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from edge_agent import expressions
+from edge_agent.contracts.doubt import Doubt
 from edge_agent.types import AlarmPriority, Kind, Store, Tag
 from edge_agent.units import Duration, Rate
 
@@ -295,6 +297,10 @@ class MachineSettings(StrictModel):
             raise ValueError("a machine has either `every` or `scan`, not both")
         return self
 
+    def doubts(self, name: str, state: Path | None) -> Iterator[Doubt]:
+        """What this machine's driver has to warn of; `state` is the driver's folder, where it is known."""
+        yield from ()
+
     @property
     def fingerprint(self) -> str:
         """The same for the same settings, secrets left out: says whether two configurations differ."""
@@ -304,10 +310,6 @@ class MachineSettings(StrictModel):
     def points(self) -> Mapping[str, TagSettings]:
         """Every tag by name, those that a driver makes of others among them, with what each says itself."""
         return self.tags
-
-    def remarks(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """What is possible and probably a slip: where below the machine, and what."""
-        yield from ()
 
     def serial_line(self) -> tuple[str, str] | None:
         """The serial port that the machine is on, and its settings in words; None where it is on none."""

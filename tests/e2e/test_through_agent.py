@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from edge_agent.agent import Agent
+from edge_agent.pipeline import sampler
 from edge_agent.settings.load import require
 from edge_agent_simulators.modbus_server import ModbusServer
 from edge_agent_simulators.opcua_server import OpcuaNode, OpcuaServer
@@ -251,3 +252,25 @@ async def test_tap_without_an_agent_is_75(tmp_path: Path) -> None:
     assert found.code == 75
     assert "no agent runs" in found.err
     assert "edge-agent run -c" in found.err
+
+
+async def test_enrolling_lets_a_running_agent_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent refuses a server nobody has pinned; after `opcua enrol` it reads, and is left alone then."""
+    monkeypatch.setattr(sampler, "LONGEST_RETRY", 0.5)
+    nodes = [OpcuaNode("press.Temperature")]
+    async with OpcuaServer(nodes, username="edge", password="right", anonymous=False) as server:
+        security = "    security: {policy: Basic256Sha256, username: edge, password: right}\n"
+        text = OPCUA.format(state=tmp_path, port=server.port).replace("    every", security + "    every")
+        path = tmp_path / "agent.yaml"
+        enrol = ("opcua", "enrol", "-c", str(path), "--machine", "press-2", "--json")
+        async with running(path, text) as agent:
+            state = agent.lines["press-2"].sampler.state
+            while not state.error:
+                await asyncio.sleep(0.02)
+            assert "its certificate is not pinned" in state.error
+            first = await edge_agent(*enrol, "--yes", folder=tmp_path)
+            assert (first.code, first.document["connection"]["ok"]) == (0, True), first
+            await connected(agent)
+            again = await edge_agent(*enrol, folder=tmp_path)
+            assert (again.code, again.document["connection"]["ok"]) == (0, None), again
+        assert server.write_requests == 0

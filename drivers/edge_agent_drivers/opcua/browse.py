@@ -70,7 +70,7 @@ async def find(server: Server, paths: Sequence[BrowsePath]) -> list[Found]:
     translated = await _translate(server, paths)
     walked = [path for path in paths if path not in translated]
     matches = dict(zip(walked, await walk(server, walked), strict=True)) if walked else {}
-    return [translated.get(path) or _judge(path, matches[path]) for path in paths]
+    return [translated.get(path) or _judge(server, path, matches[path]) for path in paths]
 
 
 async def _translate(server: Server, paths: Sequence[BrowsePath]) -> Mapping[BrowsePath, Found]:
@@ -140,13 +140,16 @@ def _advance(one: Walk, known: Mapping[Any, list[Child]], uris: Sequence[str]) -
     one.depth += 1
 
 
-def _judge(path: BrowsePath, end: Walk) -> Found:
+def _judge(server: Server, path: BrowsePath, end: Walk) -> Found:
     """A path that was walked leads to one variable, or to a problem."""
+    for step in path.steps:
+        if step.uri is not None and step.uri not in server.namespaces:
+            return Found(problem=f"the server has no namespace {step.uri}")
     variables = [match for match in end.here if match.node_class == VARIABLE]
     if len(variables) == 1:
         return Found(variables[0].node)
     if variables:
-        shown = _some(str(match) for match in variables)
+        shown = _some(sorted(str(match) for match in variables))
         return Found(problem=f"{len(variables)} nodes are at {path} ({shown}): a tag is one of them")
     if end.here:
         return Found(

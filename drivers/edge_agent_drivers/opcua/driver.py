@@ -12,7 +12,9 @@ from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
-from edge_agent.types import ReadGroup, SampleBatch
+from edge_agent.types import ConditionReport, ReadGroup, SampleBatch
+from edge_agent_drivers.opcua.access import Access
+from edge_agent_drivers.opcua.conditions import Conditions
 from edge_agent_drivers.opcua.inquiry import answer
 from edge_agent_drivers.opcua.items import Batches, Item, Timing, Wish, complain
 from edge_agent_drivers.opcua.lookup import look_up
@@ -43,12 +45,14 @@ class OpcuaDriver(Driver):
             raise ConfigError([f"machine {machine}: these are not the settings of an opcua machine"])
         super().__init__(machine, settings, clock, state)
         self._machine, self._settings, self._clock = machine, settings, clock
-        self._state = state
+        self._access = Access(machine, settings.url, settings.security, state)
         self._stamp = Stamp(clock)
         self._timing = Timing(clock, settings.timestamp, settings.max_skew)
         self._groups, self._items = _plan(settings)
         self._types = Types()
-        self._monitoring = Monitoring(machine, self._groups, self._items, self._types)
+        count = sum(len(items) for items in self._items.values())
+        self._conditions = Conditions(machine, count, clock) if settings.conditions else None
+        self._monitoring = Monitoring(machine, self._groups, self._items, self._types, self._conditions)
         self._session: Session | None = None
         self._subscribing = settings.mode == "subscribe"
 
@@ -68,7 +72,7 @@ class OpcuaDriver(Driver):
         """Open a session and subscribe. DeviceUnreachable or DeviceRefused where that fails."""
         await self.close()
         settings = self._settings
-        session = Session(self._machine, settings.url, settings.security, settings.timeout, self._state)
+        session = Session(self._machine, settings.url, self._access, settings.timeout)
         await session.open()
         self._session = session
         self._timing.set_server_time(session.server_time)
@@ -79,8 +83,11 @@ class OpcuaDriver(Driver):
             self._types.forget()
             await look_up(self._machine, session, items, self._types)
             self._monitoring.wait_to_retest()
+            session.listen(self._monitoring.every, self._monitoring)
             if self._subscribing:
                 await self._monitoring.begin(session)
+            if self._conditions is not None:
+                await self._conditions.begin(session)
         except BaseException:
             await self.close()
             raise
@@ -92,6 +99,8 @@ class OpcuaDriver(Driver):
         """
         if self._session is None:
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._settings.url}")
+        if self._conditions is not None:
+            await self._conditions.keep_up(self._session)
         batches = Batches(self._machine, group, self._stamp, raw)
         if raw or not self._subscribing:
             await self._poll(self._session, group, batches)
@@ -99,10 +108,14 @@ class OpcuaDriver(Driver):
             await self._drain(self._session, group, batches)
         return batches.made()
 
+    def conditions(self) -> ConditionReport | None:
+        """What the server's own alarms have become since the last call; None where nothing is new."""
+        return self._conditions.report() if self._conditions is not None else None
+
     async def _poll(self, session: Session, group: ReadGroup, batches: Batches) -> None:
         session.check()
         if not self._subscribing:
-            await self._monitoring.retest(session)
+            await self._monitoring.retest(session, subscribing=False)
         items = self._items[group.every]
         asked = [item for item in items if item.node is not None]
         for item in items:
@@ -117,7 +130,7 @@ class OpcuaDriver(Driver):
             # What came before the connection broke is passed on first; the break is told next time.
             session.check()
         await self._monitoring.first_values(self._settings.timeout)
-        await self._monitoring.retest(session)
+        await self._monitoring.retest(session, subscribing=True)
         await self._confirm(session, group, batches)
         for item, sent in pending.take():
             self._take(item, sent, batches)
@@ -133,8 +146,10 @@ class OpcuaDriver(Driver):
         leaves the deadband.
         """
         now = self._clock.now()
-        pending = self._monitoring.pending[group.every]
-        due = [item for item in self._items[group.every] if item.due(now) and not pending.has(item)]
+        due = [item for item in self._items[group.every] if item.due(now)]
+        if due:
+            waiting = self._monitoring.pending[group.every].columns()
+            due = [item for item in due if item.column not in waiting]
         held = [item for item in due if item.trouble is None and item.node is not None]
         for item in due:
             if item.trouble is not None:
@@ -145,7 +160,7 @@ class OpcuaDriver(Driver):
                 self._take(item, sent, batches)
 
     def _take(self, item: Item, sent: Any, batches: Batches) -> None:
-        raw = describe(sent) if batches.raw else ""
+        raw = describe(sent) + item.remarks() if batches.raw else ""
         readings = [interpret(sent, part, self._types.decode) for part in item.parts]
         chosen = [self._timing.choose(item, reading) for reading in readings]
         if not batches.raw:

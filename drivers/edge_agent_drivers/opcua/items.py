@@ -74,6 +74,13 @@ class Item:
             self.status is not None and self.status.reason is Reason.ILLEGAL_ADDRESS
         )
 
+    def remarks(self) -> str:
+        """What the server does otherwise than asked, for people, to be appended; or nothing."""
+        granted = self.granted
+        slower = granted is not None and not granted.refused and granted.sampling > self.wish.sampling + 0.001
+        sampled = f"; sampled every {granted.sampling:g} s, not {self.wish.sampling:g} s" if slower else ""
+        return sampled + (f"; queue overflowed {self.overflows} times" if self.overflows else "")
+
     def forget(self) -> None:
         """Start over with a new connection."""
         self.node = self.granted = self.trouble = self.status = self.theirs = None
@@ -209,9 +216,9 @@ class Pending:
         self._waiting.clear()
         return taken
 
-    def has(self, item: Item) -> bool:
-        """Whether a notification for `item` is waiting."""
-        return any(waiting is item for waiting, _ in self._waiting)
+    def columns(self) -> set[int]:
+        """The columns of the items that notifications are waiting for."""
+        return {item.column for item, _ in self._waiting}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edge_agent.types import ReadGroup
+from edge_agent_drivers.opcua.conditions import Conditions
 from edge_agent_drivers.opcua.items import Item, Pending, complain
 from edge_agent_drivers.opcua.lookup import look_up
 from edge_agent_drivers.opcua.requests import Granted, Wanted
@@ -29,8 +30,14 @@ class Monitoring:
     """The items of one machine over one session after the other. Is told by `Subscriptions` what comes."""
 
     def __init__(
-        self, machine: str, groups: Sequence[ReadGroup], items: Mapping[float, Sequence[Item]], types: Types
+        self,
+        machine: str,
+        groups: Sequence[ReadGroup],
+        items: Mapping[float, Sequence[Item]],
+        types: Types,
+        conditions: Conditions | None = None,
     ) -> None:
+        self.conditions = conditions
         self._machine, self._groups, self._types = machine, groups, types
         # A notification carries a handle: the position in this list.
         self._flat = [(item, group) for group in groups for item in items[group.every]]
@@ -40,12 +47,13 @@ class Monitoring:
         self._all_heard = asyncio.Event()
         self._retest_at = 0.0
         self._said_revised = ""
+        self._said_lost = False
 
     async def begin(self, session: Session) -> None:
         """Subscribe to every item that was found. DeviceUnreachable where that fails as a whole."""
+        self._said_lost = False
         self._awaited = {handle for handle, (item, _) in enumerate(self._flat) if item.node is not None}
         self._all_heard.clear()
-        session.listen(self.every, self)
         await self._monitor(session, sorted(self._awaited))
         self._say_revised(session)
 
@@ -107,11 +115,20 @@ class Monitoring:
     def lost(self, handles: Iterable[int]) -> None:
         """A notification is gone for good: these items are read again."""
         for handle in handles:
-            self._flat[handle][0].emitted = 0
-        log.warning("%s: the server lost a notification; the values are read again", self._machine)
+            if handle < len(self._flat):
+                self._flat[handle][0].emitted = 0
+            elif self.conditions is not None:
+                self.conditions.missed()
+        if not self._said_lost:
+            self._said_lost = True
+            log.warning(
+                "%s: a notification was lost or cannot be decoded; the values are read again", self._machine
+            )
 
     def happened(self, handle: int, fields: Sequence[Any]) -> None:
-        """An event came; nobody asked for any."""
+        """An event came."""
+        if self.conditions is not None and handle == self.conditions.handle:
+            self.conditions.happened(fields)
 
     async def first_values(self, timeout: float) -> None:
         """Wait for the first value of every item, once for each connection."""
@@ -123,7 +140,7 @@ class Monitoring:
         # Only the first read waits; a node that has nothing to say must not slow the others down.
         self._all_heard.set()
 
-    async def retest(self, session: Session) -> None:
+    async def retest(self, session: Session, *, subscribing: bool) -> None:
         """Now and then look again for what the server did not know. DeviceUnreachable where that fails."""
         if time.monotonic() < self._retest_at:
             return
@@ -136,7 +153,7 @@ class Monitoring:
         for item in items:
             item.granted = None
         await look_up(self._machine, session, items, self._types)
-        if session.subscriptions is not None:
+        if subscribing:
             found = [handle for handle in handles if self._flat[handle][0].node is not None]
             await self._monitor(session, found)
 

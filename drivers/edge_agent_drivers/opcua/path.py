@@ -67,14 +67,24 @@ def parse_path(written: object) -> BrowsePath:
     if re.match(r"(ns=\d+;)?[isgb]=", text):
         raise ValueError(f"'{written}' is a node id: write it as node, not as browse")
     root = text.startswith("/")
-    names = re.findall(r"(?:&.|[^&/])+|(?<=/)(?=/)", text.strip("/"))
-    steps = [_step(name, uri, written) for name in names]
+    steps = [_step(name, uri, written) for name in _names(text)]
     if root and steps[0].name == "Objects":
         # Written either way it is the same path.
         root, steps = False, steps[1:]
         if not steps:
             raise ValueError(f"'{written}' is the Objects folder itself: append the names below it")
     return BrowsePath(tuple(steps), written.strip(), root)
+
+
+def _names(text: str) -> list[str]:
+    """The names between the /, with their escapes; a / first or last stands before or after nothing."""
+    names = [""]
+    for part in re.findall(r"&.|[^&]|&$", text, re.DOTALL):
+        if part == "/":
+            names.append("")
+        else:
+            names[-1] += part
+    return names[not names[0] : len(names) - (not names[-1])]
 
 
 def _step(text: str, uri: str | None, written: str) -> Step:

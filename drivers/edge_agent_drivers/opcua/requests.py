@@ -22,6 +22,8 @@ class Wanted:
     """Whether `deadband` is in percent of the node's EURange, else in its units."""
     queue: int = 10
     """Values the server keeps between two publishings."""
+    events: ua.EventFilter | None = None
+    """For events of the node instead of its value: which, and what of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def subscription(every: float) -> ua.CreateSubscriptionParameters:
 
 
 def monitored_item(wanted: Wanted) -> ua.MonitoredItemCreateRequest:
-    """The request to monitor one node's value, with a deadband where one is wanted."""
+    """The request to monitor one node's value, with a deadband where one is wanted, or its events."""
     parameters = ua.MonitoringParameters()
     parameters.ClientHandle = wanted.handle
     parameters.SamplingInterval = 1000 * wanted.sampling
@@ -66,8 +68,11 @@ def monitored_item(wanted: Wanted) -> ua.MonitoredItemCreateRequest:
     if wanted.deadband > 0:
         kind = ua.DeadbandType.Percent if wanted.percent else ua.DeadbandType.Absolute
         parameters.Filter = ua.DataChangeFilter(ua.DataChangeTrigger.StatusValue, int(kind), wanted.deadband)
+    attribute = AttributeIds.Value
+    if wanted.events is not None:
+        parameters.Filter, attribute = wanted.events, AttributeIds.EventNotifier
     request = ua.MonitoredItemCreateRequest()
-    request.ItemToMonitor = ua.ReadValueId(wanted.node, AttributeIds.Value)
+    request.ItemToMonitor = ua.ReadValueId(wanted.node, attribute)
     request.MonitoringMode = ua.MonitoringMode.Reporting
     request.RequestedParameters = parameters
     return request

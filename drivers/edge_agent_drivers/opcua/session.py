@@ -8,7 +8,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from asyncua import ua
@@ -18,18 +17,21 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError
 
-from edge_agent.errors import DeviceUnreachable
+from edge_agent.errors import DeviceRefused, DeviceUnreachable
 from edge_agent_drivers.opcua import limits
+from edge_agent_drivers.opcua.access import Access
+from edge_agent_drivers.opcua.bounds import bound_decoding
 from edge_agent_drivers.opcua.browse import Child
 from edge_agent_drivers.opcua.channel import Channel
 from edge_agent_drivers.opcua.limits import Limits
 from edge_agent_drivers.opcua.nodeid import NodeRef
 from edge_agent_drivers.opcua.requests import Granted, Wanted
-from edge_agent_drivers.opcua.settings import SecuritySettings
 from edge_agent_drivers.opcua.subscription import Listener, Subscriptions
 from edge_agent_drivers.opcua.variants import to_ns
 
 NodeId = ua.NodeId
+
+bound_decoding()
 
 _KINDS: dict[str, tuple[ua.NodeIdType, Callable[[str], Any]]] = {
     "i": (ua.NodeIdType.Numeric, int),
@@ -53,11 +55,9 @@ _LEARNED = (_standard(ObjectIds.Server_NamespaceArray), _TIME, *limits.NODES)
 class Session:
     """One session with one server, from `open` to `close`; afterwards a new one is made."""
 
-    def __init__(
-        self, machine: str, url: str, security: SecuritySettings, timeout: float, state: Path | None
-    ) -> None:
+    def __init__(self, machine: str, url: str, access: Access, timeout: float) -> None:
         self._machine, self._url, self._timeout = machine, url, timeout
-        self._channel = Channel(machine, url, security, timeout, state)
+        self._channel = Channel(machine, url, access, timeout)
         self._upkeep: asyncio.Task[None] | None = None
         self._ended = ""
         self.namespaces: list[str] = []
@@ -231,6 +231,12 @@ class Session:
         async with self._asking():
             return await self.subscriptions.add(wanted)
 
+    async def call(self, object_: NodeId, method: NodeId, arguments: Sequence[Any]) -> int:
+        """Call a method that changes nothing (ConditionRefresh is the only one we know); its status code."""
+        async with self._asking():
+            [answer] = await self._services.call([ua.CallMethodRequest(object_, method, list(arguments))])
+            return int(answer.StatusCode.value)
+
     async def release(self, granted: Sequence[Granted]) -> None:
         """Stop monitoring. DeviceUnreachable where the service fails as a whole."""
         if self.subscriptions is not None:
@@ -244,7 +250,7 @@ class Session:
             try:
                 await self._channel.renew()
                 await self._read([_TIME])
-            except (OSError, TimeoutError, UaError) as failure:
+            except (OSError, TimeoutError, UaError, DeviceRefused) as failure:
                 self._ended = f"it did not renew the secure channel ({failure!r})"
                 return
 

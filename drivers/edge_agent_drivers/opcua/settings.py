@@ -8,60 +8,21 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from edge_agent.contracts.settings import MachineSettings, Name, StrictModel, TagSettings
+from edge_agent.contracts.doubt import Doubt
+from edge_agent.contracts.settings import MachineSettings, Name, TagSettings
 from edge_agent.types import Tag
 from edge_agent.units import Duration
 from edge_agent_drivers.opcua.nodeid import NodeField, NodeRef
 from edge_agent_drivers.opcua.path import BrowsePath, PathField
+from edge_agent_drivers.opcua.security import SecuritySettings
 
 Type = Literal[
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
     "float32", "float64", "string",
 ]  # fmt: skip
-
-_LATER = ("Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
-_DEPRECATED = ("Basic128Rsa15", "Basic256")
-
-
-class SecuritySettings(StrictModel):
-    """How the channel is secured and who logs in."""
-
-    policy: Literal["None", "Basic256Sha256"] = "None"
-    """None, or Basic256Sha256."""
-    mode: Literal["Sign", "SignAndEncrypt"] | None = None
-    """With a policy: Sign, or SignAndEncrypt (default)."""
-    username: str | None = None
-    """Default: anonymous."""
-    password: SecretStr | None = None
-    certificate: Path | None = None
-    """Our certificate (.der or .pem); default: one is made, and kept where there is a state directory."""
-    private_key: Path | None = None
-    """The key of `certificate` (.pem)."""
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _known_policy(cls, written: object) -> object:
-        # YAML's null and the policy None are easily taken for each other, and mean the same here.
-        if written is None:
-            return "None"
-        if written in _LATER:
-            raise ValueError(f"not yet: {written}; use Basic256Sha256")
-        if written in _DEPRECATED:
-            raise ValueError(f"{written} is broken and withdrawn by the OPC Foundation: use Basic256Sha256")
-        return written
-
-    @model_validator(mode="after")
-    def _together(self) -> Self:
-        if self.policy == "None" and self.mode is not None:
-            raise ValueError("mode needs a policy: write policy: Basic256Sha256")
-        if (self.certificate is None) != (self.private_key is None):
-            raise ValueError("certificate and private_key belong together: give both or neither")
-        if (self.username is None) != (self.password is None):
-            raise ValueError("username and password belong together: give both or neither")
-        return self
 
 
 class OpcuaTag(TagSettings):
@@ -167,6 +128,8 @@ class OpcuaMachine(MachineSettings):
     security: SecuritySettings = SecuritySettings()
     mode: Literal["subscribe", "poll"] = "subscribe"
     """subscribe: the server reports changes; poll: every node is read each time."""
+    conditions: bool = False
+    """Whether the alarms the server itself has become alarms of the machine."""
     timestamp: Literal["source", "server", "agent"] = "source"
     """Whose time a value gets."""
     max_skew: Duration = 10.0
@@ -179,6 +142,11 @@ class OpcuaMachine(MachineSettings):
         if problems:
             raise _located("OpcuaMachine", problems)
         return self
+
+    def doubts(self, name: str, state: Path | None) -> Iterator[Doubt]:
+        """What is doubtful about security."""
+        for doubt in self.security.doubts(name, state):
+            yield doubt.below("security")
 
     def _url_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         if not re.match(r"opc\.tcp://[^\s/]", self.url):
@@ -210,6 +178,12 @@ class OpcuaMachine(MachineSettings):
                     ("tags", name, "deadband"),
                     "a deadband in percent needs `range` where the machine is polled",
                 )
+            for key in ("sampling", "queue_size"):
+                if self.mode == "poll" and getattr(tag, key) is not None:
+                    yield (
+                        ("tags", name, key),
+                        f"a machine that is polled has no {key}: leave it out, or the mode",
+                    )
             for full in (f"{name}{suffix}" for suffix, _ in tag.suffixes() if suffix):
                 if full in self.tags:
                     yield ("tags", name), f"a part of it would be named {full}, as another tag already is"

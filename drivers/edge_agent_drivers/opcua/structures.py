@@ -56,6 +56,7 @@ class Types:
         self._by_encoding: dict[NodeId, NodeId] = {}
         self._kinds: dict[NodeId, int] = {}
         self._enumerations: dict[NodeId, Mapping[int, str]] = {}
+        self._last: tuple[Any, Structure | str] = (None, "")
 
     def forget(self) -> None:
         """Start over with a new connection."""
@@ -122,6 +123,12 @@ class Types:
 
     def decode(self, sent: Any) -> Structure | str:
         """The fields of a structure as it came; a clause that says why it cannot be told."""
+        if self._last[0] is not sent:
+            # Several tags are fields of the same structure.
+            self._last = sent, self._decoded(sent)
+        return self._last[1]
+
+    def _decoded(self, sent: Any) -> Structure | str:
         if dataclasses.is_dataclass(sent) and not isinstance(sent, ua.ExtensionObject):
             return _of_dataclass(sent)
         if not isinstance(sent, ua.ExtensionObject) or sent.Body is None:

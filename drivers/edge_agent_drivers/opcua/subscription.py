@@ -258,9 +258,8 @@ class Subscriptions:
         """Whether the server still had the message."""
         try:
             message = await self._services.republish(made.number, number)
-        except UaStatusCodeError as failure:
-            if failure.code != StatusCodes.BadMessageNotAvailable:
-                raise
+        except UaStatusCodeError:
+            # It has forgotten it, or never keeps any: small servers do not. Worse ends the next publishing.
             return False
         except (OSError, TimeoutError):
             raise

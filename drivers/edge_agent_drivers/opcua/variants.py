@@ -137,7 +137,7 @@ def _scalar(kind: int, value: Any, part: Part) -> Value | None:
         )
     if part.type != "string":
         return _number(value, kind, part.type)
-    if part.names is None:
+    if part.names is None or isinstance(value, float):
         raise _Unfit("it holds a number, not text: leave out type: string")
     return part.names.get(int(value), str(int(value)))
 
@@ -148,10 +148,10 @@ def _text(kind: int, value: Any) -> str | None:
         # Servers send 1601 for "never".
         return None if ns is None else value.replace(tzinfo=UTC).isoformat().replace("+00:00", "Z")
     text = value.Text if kind == _LOCALIZED else value
-    return "" if text is None else _printable(str(text))
+    return "" if text is None else printable(str(text))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Bytes that are not UTF-8, which asyncua keeps as surrogates, are read as Latin-1, as on older PLCs."""
     try:
         text.encode()
