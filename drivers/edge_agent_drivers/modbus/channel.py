@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_agent_drivers.modbus.faults import LineFault, NoAnswer
+from edge_agent_drivers.modbus.faults import BEHIND_GATEWAY, LineFault, NoAnswer, Refused, WrongCount
 from edge_agent_drivers.modbus.pdu import Asked
 
 SILENCE = NoAnswer()
@@ -83,3 +83,10 @@ async def collect(answers: Sequence[asyncio.Future[bytes | LineFault]], timeout:
     except BaseException:
         give_up(*answers)
         raise
+
+
+def of_the_unit(outcome: bytes | LineFault) -> bool:
+    """Whether the unit itself answered, be it with a no."""
+    if isinstance(outcome, Refused):
+        return outcome.code not in BEHIND_GATEWAY
+    return isinstance(outcome, bytes | WrongCount)

@@ -2,6 +2,7 @@
 
 LineFault
 ├── LineLost     no connection, or it broke
+│   └── NotConnected  not asked, because there is none
 │   └── Taken        a serial line that is not ours to talk on
 ├── Untrusted    TLS: a certificate is not accepted, or ours cannot be used
 ├── NoAnswer     silence until the timeout
@@ -55,6 +56,10 @@ class LineLost(LineFault):
 class Taken(LineLost):
     """A serial line on which another master talks, or that another program has open, or that may not be
     opened: asking again at once is pointless."""
+
+
+class NotConnected(LineLost):
+    """Nothing was asked: there is no connection."""
 
 
 class NoAnswer(LineFault):

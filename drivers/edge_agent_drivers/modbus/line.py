@@ -81,7 +81,8 @@ class ModbusLine:
         Refused where the device answers with an exception; NoAnswer, BadReply or LineLost where there is no
         answer to this question: what then becomes of the connection is in `connection.py`.
         """
-        return await self.ask_for(unit, partial(_question, unit, table, address, count))
+        question = partial(_question, unit, table, address, count)
+        return await (self._connection or self._joined()).ask(self, unit, question)
 
     async def ask_for(self, unit: int, question: Callable[[int], Asked]) -> bytes:
         """As `ask`, for the question that `question` makes of a transaction number."""
