@@ -154,6 +154,32 @@ async def test_a_master_that_came_while_nobody_was_connected_is_noticed(bus: Bus
     assert not bus.said["ttyUSB0"]
 
 
+@pytest.mark.parametrize("address", [4, 0x1234])
+async def test_a_master_that_comes_while_we_poll_ends_our_polling(
+    bus: Bus, serial: Make, address: int
+) -> None:
+    """The second question of somebody else makes us stop, listen again, and refuse."""
+    path = bus.plug("ttyUSB0")
+    bus.device(1)
+    driver = serial(path)
+    await driver.connect()
+    assert await scan(driver) == right(1)
+    bus.say(read_request(7, address, 2))
+    await asyncio.sleep(0.1)
+    assert await scan(driver) == right(1)
+    bus.say(read_request(7, address, 2))
+    await asyncio.sleep(0.1)
+    said = len(bus.said["ttyUSB0"])
+    master = asyncio.ensure_future(poll(bus, [7], 0.02))
+    with pytest.raises(DeviceUnreachable, match="another master"):
+        await scan(driver)
+    await driver.close()
+    with pytest.raises(DeviceRefused, match="another master is polling unit 7"):
+        await driver.connect()
+    master.cancel()
+    assert len(bus.said["ttyUSB0"]) == said
+
+
 async def test_somebody_at_another_speed_is_refused(bus: Bus, serial: Make) -> None:
     """Bytes that are no Modbus RTU mean that somebody talks; a stray byte does not."""
     path = bus.plug("ttyUSB0")

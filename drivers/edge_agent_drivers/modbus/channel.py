@@ -13,6 +13,9 @@ from edge_agent_drivers.modbus.pdu import Asked
 SILENCE = NoAnswer()
 """The outcome of a question that was given up."""
 
+OPENING = 5.0
+"""Seconds that opening a tty may take: some adapters do, and who else has it open is looked up."""
+
 
 class Channel(Protocol):
     """An open connection in one framing, as `MbapConnection`. Faults are results, not exceptions."""
@@ -54,7 +57,12 @@ class Timing:
     pipeline: int = 1
     """Most questions under way at once."""
     listen: float = 0.0
-    """Listening before the first byte on a serial line; connecting may take so much longer."""
+    """Listening before the first byte on a serial line; 0 on a network."""
+
+    @property
+    def connecting(self) -> float:
+        """Longest time that opening a connection may take."""
+        return self.timeout + (OPENING + self.listen if self.listen else 0.0)
 
 
 def give_up(*answers: asyncio.Future[bytes | LineFault]) -> None:

@@ -112,7 +112,7 @@ class Connection:
         # The gap is ours and not the device's: it does not count.
         gap = max(0.0, self._not_before - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout(gap + timing.timeout + timing.listen), self._opening:
+            async with asyncio.timeout(gap + timing.connecting), self._opening:
                 if again and len(self._members) == 1:
                     self._drop()
                 if self._attempts != attempts and self._failure is not None:
@@ -122,7 +122,7 @@ class Connection:
                     await self._connect(timing)
         except TimeoutError as error:
             self.leave(line)
-            raise LineLost(f"no connection to {self} within {timing.timeout:g} s") from error
+            raise LineLost(f"no connection to {self} within {timing.connecting:g} s") from error
         except BaseException:
             self.leave(line)
             raise
@@ -139,7 +139,7 @@ class Connection:
         self._not_before = loop.time() + min(RECONNECT_GAP, timing.timeout)
         self._failure = None
         try:
-            async with asyncio.timeout(timing.timeout + timing.listen):
+            async with asyncio.timeout(timing.connecting):
                 channel = await self._dial()
         except LineFault as failure:
             self._failure = failure

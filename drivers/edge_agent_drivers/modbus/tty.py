@@ -8,11 +8,13 @@ import fcntl
 import os
 import termios
 from pathlib import Path
-
-import serial
+from typing import TYPE_CHECKING
 
 from edge_agent_drivers.modbus.endpoint import Endpoint
 from edge_agent_drivers.modbus.faults import LineLost, Taken
+
+if TYPE_CHECKING:
+    import serial
 
 _GONE = {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO}
 
@@ -43,6 +45,9 @@ def open_tty(endpoint: Endpoint, *, read_only: bool = False) -> Tty:
 
     LineLost where there is no such device now, Taken where it is somebody else's or not allowed.
     """
+    # Not before: an agent without serial lines does without it.
+    import serial
+
     path = endpoint.host
     try:
         port = serial.Serial(
