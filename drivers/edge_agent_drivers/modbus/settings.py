@@ -175,7 +175,8 @@ class ModbusMachine(MachineSettings):
         return {every: weigh(members, limits) for every, members in spans.items()}
 
     def doubts(self, name: str, state: Path | None) -> Iterator[Doubt]:
-        """What is possible and probably a slip: values of different types on the same registers."""
+        """Values of different types on the same registers."""
+        yield from super().doubts(name, state)
         yield from spacing.overlaps(self)
 
     @model_validator(mode="after")
