@@ -555,5 +555,11 @@ async def test_e10_a_device_with_room_for_one_connection(modbus: ModbusFactory) 
         assert device.most_open == 1
         assert device.connections > 20
         device.behave = honestly
-        await driver.connect()
-        assert await scans_without_fakes(driver, device, 3) == (3 * len(TAGS), 0)
+        async with asyncio.timeout(10):
+            # Ten milliseconds are short for a busy machine.
+            healed = (0, 0)
+            while healed != (3 * len(TAGS), 0):
+                with contextlib.suppress(DeviceUnreachable):
+                    await driver.connect()
+                    healed = await scans_without_fakes(driver, device, 3)
+        assert device.most_open == 1
