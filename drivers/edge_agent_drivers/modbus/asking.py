@@ -39,6 +39,10 @@ class Questions:
         """A new scan begins."""
         self._ahead.clear()
 
+    def known(self, block: Block) -> bool:
+        """Whether the outcome is there already."""
+        return block.key in self._ahead
+
     async def send_ahead(self, blocks: Sequence[Block]) -> None:
         """Ask for several blocks at once; `ask` then has the outcomes."""
         line, wanted = self._device.line, [block.key for block in blocks]
