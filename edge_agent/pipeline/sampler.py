@@ -216,6 +216,8 @@ class Sampler:
             self._emit_all_bad(self._driver.groups, Reason.NOT_CONNECTED)
         if isinstance(error, DeviceRefused):
             self._retry = LONGEST_RETRY
+        elif isinstance(error, DeviceUnreachable) and error.retry_within is not None:
+            self._retry = min(self._retry, error.retry_within)
         self._on_failure(str(error))
         self.on_try()
 

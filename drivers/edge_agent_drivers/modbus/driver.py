@@ -11,7 +11,7 @@ from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.columns import plan_groups
-from edge_agent_drivers.modbus.faults import LineFault, Taken, Untrusted
+from edge_agent_drivers.modbus.faults import LineFault, Taken, Unplugged, Untrusted
 from edge_agent_drivers.modbus.listening import Listener
 from edge_agent_drivers.modbus.outline import outline
 from edge_agent_drivers.modbus.row import Device
@@ -75,6 +75,8 @@ class ModbusDriver(Driver):
             raise DeviceRefused(f"machine {self._machine}: {fault}: check tls") from fault
         except Taken as fault:
             raise DeviceRefused(f"machine {self._machine}: {fault}") from fault
+        except Unplugged as fault:
+            raise DeviceUnreachable(f"machine {self._machine}: {fault}", fault.retry_within) from fault
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         self._open = True

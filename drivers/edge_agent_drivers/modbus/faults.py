@@ -3,6 +3,7 @@
 LineFault
 ├── LineLost     no connection, or it broke
 │   └── NotConnected  not asked, because there is none
+│   ├── Unplugged    the adapter of a serial line is not there
 │   └── Taken        a serial line that is not ours to talk on
 ├── Untrusted    TLS: a certificate is not accepted, or ours cannot be used
 ├── NoAnswer     silence until the timeout
@@ -51,6 +52,13 @@ class LineLost(LineFault):
     """There is no connection, or it broke while waiting."""
 
     status = bad(Reason.NOT_CONNECTED)
+
+
+class Unplugged(LineLost):
+    """There is no such tty now; to look again costs nothing."""
+
+    retry_within = 1.0
+    """Seconds within which it is worth looking again."""
 
 
 class Taken(LineLost):
