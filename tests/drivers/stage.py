@@ -118,6 +118,13 @@ class Press:
         """What a client connects to."""
         return f"opc.tcp://127.0.0.1:{self._port}"
 
+    @property
+    def server(self) -> OpcuaServer:
+        """The simulator itself, which lives on the stage. RuntimeError while it is stopped."""
+        if self._server is None:
+            raise RuntimeError("the press is stopped")
+        return self._server
+
     def start(self) -> None:
         """Start with first values; takes a second or more."""
         server = OpcuaServer(NODES, port=self._port)

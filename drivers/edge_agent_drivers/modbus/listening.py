@@ -43,7 +43,7 @@ class Listener:
         self._groups = {
             plan.group.every: _Group(plan, Derivations(machine, plan.steps, known)) for plan in plans
         }
-        self._patience = max(group.patience for group in self._groups.values())
+        self._patience = max((group.patience for group in self._groups.values()), default=LEAST)
         self._ears: Ears | None = None
         self._since = 0.0
         self._said: set[str] = set()

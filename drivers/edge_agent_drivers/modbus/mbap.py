@@ -140,6 +140,19 @@ class MbapConnection(MbapQuestions, asyncio.BufferedProtocol):
             self._filled += nbytes
             self._take()
 
+    def _in_step(self, end: int) -> bool:
+        """Whether what follows a reply begins, as far as it is there, like one to a question under way.
+
+        Else bytes of this reply are missing, and it was made whole with the beginning of the next.
+        """
+        following = self._view[end : self._filled]
+        transaction, protocol, length = bytes(following[:2]), bytes(following[2:4]), bytes(following[4:6])
+        return (
+            any(number.to_bytes(2, "big").startswith(transaction) for number in self._asked)
+            and (len(protocol) < 2 or protocol == b"\0\0")
+            and (len(length) < 2 or SHORTEST <= int.from_bytes(length, "big") <= LONGEST)
+        )
+
     def _take(self) -> None:
         """Go through the replies that are whole, for as long as there is a question they may answer."""
         start = 0
@@ -153,6 +166,10 @@ class MbapConnection(MbapQuestions, asyncio.BufferedProtocol):
             end = start + UNCOUNTED + length
             if self._filled < end:
                 break
+            if len(self._asked) > 1 and not self._in_step(end):
+                self._filled = 0
+                self.close(BadReply(f"{self._name} sent fewer bytes than it announced"))
+                return
             self._replied(transaction, unit, function, bytes(self._view[start + HEAD.size : end]))
             if not self._asked:
                 self._filled = 0
