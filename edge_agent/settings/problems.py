@@ -34,6 +34,7 @@ CODES: Mapping[str, str] = {
     "E119": "unknown scan class",
     "E120": "an address that cannot be read",
     "E121": "a URL that cannot be used",
+    "E122": "a device profile that does not exist",
     "E201": "a machine's name stands twice in the site",
     "E202": "a reserved name",
     "E203": "an expression that cannot be read",
@@ -54,6 +55,8 @@ CODES: Mapping[str, str] = {
     "W308": "a value that is probably a slip",
     "W309": "a context tag that does not exist",
     "W310": "a connection that cannot answer as often as it is asked",
+    "W311": "tags of a profile that need a parameter",
+    "W312": "a machine whose communication watchdog may trip",
 }
 """Every code with what it is about. A code keeps its meaning for ever; new ones are added at the end."""
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import ConfigError, DeviceUnreachable
+from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.identity import confirm
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
@@ -31,7 +32,7 @@ class ModbusDriver(Driver):
         if not isinstance(settings, ModbusMachine):
             raise ConfigError([f"machine {machine}: these are not the settings of a modbus machine"])
         super().__init__(machine, settings, clock, state)
-        self._machine = machine
+        self._machine, self._settings = machine, settings
         self._stamp = Stamp(clock)
         self._plans = plan_groups(settings)
         self._limits = limits_of(settings)
@@ -58,11 +59,19 @@ class ModbusDriver(Driver):
         return describe(self._plans, self._limits)
 
     async def connect(self) -> None:
-        """Open the connection. DeviceUnreachable where that fails within the timeout."""
+        """Open the connection. DeviceUnreachable where that fails within the timeout.
+
+        DeviceRefused where `identity` says that it is another device.
+        """
         try:
             await self._line.open()
+            await confirm(self._machine, self._settings, self._line.ask)
         except LineFault as fault:
+            self._line.close()
             raise DeviceUnreachable(self._advice(fault)) from fault
+        except DeviceRefused:
+            self._line.close()
+            raise
         self._open = True
         for scan in self._scans.values():
             scan.forgive()

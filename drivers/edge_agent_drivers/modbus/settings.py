@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -20,7 +20,9 @@ from edge_agent.units import Duration
 from edge_agent_drivers import codec
 from edge_agent_drivers.modbus.address import AddressField
 from edge_agent_drivers.modbus.endpoint import Endpoint, parse_endpoint
+from edge_agent_drivers.modbus.identity import IdentitySettings
 from edge_agent_drivers.modbus.orders import Order, Orders
+from edge_agent_drivers.modbus.watchdog import ModbusWatchdog, armed_tags
 from edge_agent_drivers.scaling import Scaling, linear, two_point
 
 MOST_REGISTERS = 125
@@ -192,7 +194,19 @@ class ModbusMachine(MachineSettings):
     max_gap: int = Field(default=0, ge=0, le=MOST_REGISTERS)
     """Undeclared addresses that may be read to join two blocks; 0 never reads one."""
     comm: CommSettings = CommSettings()
+    profile: str | None = None
+    """A bundled device profile, or ./NAME.yaml; brings tags and more, which own settings override."""
+    profile_tags: list[str] | None = None
+    """Only these tags of the profile; default: all."""
+    params: dict[Name, int | FiniteFloat] = {}
+    """What the profile leaves to the engineer, like the decimals set in the device."""
+    identity: IdentitySettings | None = None
+    """A register that says which device this is, checked at each connect; or `off`."""
+    comm_watchdog: ModbusWatchdog | None = None
+    """What the device does when the agent goes silent; `off` once it is switched off in the device."""
     tags: dict[Name, ModbusTag] = {}
+
+    OFF: ClassVar[Mapping[str, Any]] = {**MachineSettings.OFF, "identity": None}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -206,15 +220,21 @@ class ModbusMachine(MachineSettings):
 
     def order_of(self, tag: ModbusTag) -> str:
         """The byte order of a tag: its own, else the machine's for its type, else ABCD."""
-        if tag.byte_order is not None:
-            return tag.byte_order
+        return tag.byte_order if tag.byte_order is not None else self.order_for(tag.wire_type)
+
+    def order_for(self, type_: str) -> str:
+        """The machine's byte order for a type."""
         if isinstance(self.byte_order, dict):
-            return self.byte_order.get(tag.wire_type, "ABCD")
+            return self.byte_order.get(type_, "ABCD")
         return self.byte_order
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        problems = [*self._url_problems(), *self._tag_problems()]
+        problems = [
+            *self._url_problems(),
+            *self._tag_problems(),
+            *armed_tags(self.comm_watchdog, self.tags, self.address_base),
+        ]
         if problems:
             raise _located("ModbusMachine", problems)
         return self
