@@ -1,49 +1,15 @@
-"""The command line: what was asked for becomes a job, which imports what it needs when it runs."""
+"""Commands around the agent itself: demo, run, historian, check, simulate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_agent import __version__
+from edge_agent.cli.commands.app import ConfigFile, Json, app, ask
 
-Job = Callable[[], int]
-"""Does what was asked for and returns the exit code."""
-
-_asked: list[Job] = []
-
-app = typer.Typer(
-    name="edge-agent",
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Collects machine readings, loses none, and says what is going wrong before the machine stops.",
-    epilog="Start with: edge-agent demo",
-)
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")]
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The YAML configuration.")]
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"edge-agent {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    del version
 
 
 @app.command(epilog="Example: edge-agent demo --headless --seconds 60 --json")
@@ -61,7 +27,7 @@ def demo(
     """Show it all on simulated machines: weeks in a minute."""
     from edge_agent.demo.command import demo as run_demo
 
-    _ask(run_demo, headless or json_output, seconds, json_output, seed, truth, served, state)
+    ask(run_demo, headless or json_output, seconds, json_output, seed, truth, served, state)
 
 
 @app.command(epilog="Example: edge-agent run -c /etc/edge-agent/agent.yaml")
@@ -69,7 +35,7 @@ def run(config: ConfigFile) -> None:
     """Run the agent, and the historian beside it."""
     from edge_agent.cli.run import run as run_agent
 
-    _ask(run_agent, config)
+    ask(run_agent, config)
 
 
 @app.command(epilog="Example: edge-agent historian -c /etc/edge-agent/agent.yaml")
@@ -77,7 +43,7 @@ def historian(config: ConfigFile) -> None:
     """Run the historian alone, on any host."""
     from edge_agent.cli.run import historian as run_historian
 
-    _ask(run_historian, config)
+    ask(run_historian, config)
 
 
 @app.command(epilog="Example: edge-agent check agent.yaml --connect")
@@ -90,19 +56,7 @@ def check(
     """Validate YAML: every problem at once, with its place."""
     from edge_agent.cli.check import check as run_check
 
-    _ask(run_check, files, connect=connect, strict=strict, json_output=json_output)
-
-
-@app.command(epilog="Example: edge-agent read -c agent.yaml pump-1")
-def read(
-    config: ConfigFile,
-    machine: Annotated[str | None, typer.Argument(help="Only this machine.")] = None,
-    json_output: Json = False,
-) -> None:
-    """Read every tag once and show the values as a table."""
-    from edge_agent.cli.read import read as run_read
-
-    _ask(run_read, config, machine, json_output=json_output)
+    ask(run_check, files, connect=connect, strict=strict, json_output=json_output)
 
 
 @app.command(epilog="Example: edge-agent simulate pump --port-modbus 5020 --speed 60")
@@ -128,7 +82,7 @@ def simulate(
     """Serve simulated machines over Modbus and OPC UA."""
     from edge_agent import registry
 
-    _ask(
+    ask(
         registry.command("simulate"),
         scenario=scenario,
         list_scenarios=list_scenarios,
@@ -146,18 +100,3 @@ def simulate(
         json_output=json_output,
         wait=wait,
     )
-
-
-def _ask(work: Callable[..., int], *arguments: object, **options: object) -> None:
-    # Not a lambda: it would keep this module, and so typer, in memory for as long as the job runs.
-    _asked.append(partial(work, *arguments, **options))
-
-
-def parse(arguments: Sequence[str] | None) -> Job:
-    """The job that a command line asks for. SystemExit (0 or 2) for --help, --version and mistakes."""
-    try:
-        app(arguments)
-    except SystemExit as end:
-        if end.code or not _asked:
-            raise
-    return _asked.pop()
