@@ -233,11 +233,18 @@ class ModbusMachine(MachineSettings):
         problems = [
             *self._url_problems(),
             *self._tag_problems(),
+            *self._profile_problems(),
             *armed_tags(self.comm_watchdog, self.tags, self.address_base),
         ]
         if problems:
             raise _located("ModbusMachine", problems)
         return self
+
+    def _profile_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        if self.profile is None:
+            for key in ("params", "profile_tags"):
+                if key in self.model_fields_set:
+                    yield (key,), f"'{key}' belongs to a device profile; add profile: NAME, or remove it"
 
     def _url_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
         scheme = self.url.partition("://")[0]

@@ -1,0 +1,103 @@
+"""Is it the device that was meant? Asked at each connect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_agent.errors import DeviceRefused, DeviceUnreachable
+from tests.drivers.profiled import answering, driver
+from tests.drivers.stage import Liar, good, reply_to, scan
+
+KEYS = 'driver: modbus, tags: {a: {address: "holding:0"}}, identity: '
+CODE = '{address: "holding:10", expect: [340, 341]}'
+MODEL = '{address: "input:20", type: string, length: 6, expect: [em34]}'
+NARROW = '{address: "holding:10", type: uint32, range: [100000, 200000], registers: 4}'
+VALUE = {"03 0000 0001": "03 02 00 07"}
+
+
+@pytest.mark.parametrize(
+    ("identity", "answers"),
+    [
+        (CODE, {"03 000A 0001": "03 02 01 55"}),
+        (MODEL, {"04 0014 0003": "04 06 45 4D 33 34 30 00"}),
+        (NARROW, {"03 000A 0004": "03 08 00 02 49 F0 FF FF FF FF"}),
+    ],
+)
+async def test_the_right_device_is_read(identity: str, answers: dict[str, str], tmp_path: Path) -> None:
+    """A register with the expected value, a text that holds it, a range in a block that is read whole."""
+    async with Liar(answering({**answers, **VALUE})) as device:
+        reader = driver(tmp_path, KEYS + identity, device.port)
+        await reader.connect()
+        assert await scan(reader) == {"a": good(7)}
+        await reader.close()
+
+
+@pytest.mark.parametrize(
+    ("identity", "answers", "says"),
+    [
+        (CODE, {"03 000A 0001": "03 02 00 39"}, "holding:10 is 57, expected 340 or 341"),
+        (CODE, {}, r"it refuses holding:10, which tells what it is \(exception 2"),
+        (MODEL, {"04 0014 0003": "04 06 50 4D 35 31 31 30"}, "input:20 is 'PM5110', expected em34"),
+        (MODEL, {"04 0014 0003": "04 06 FF FF FF FF FF FF"}, "input:20 is None, expected em34"),
+        (NARROW, {"03 000A 0004": "03 08 00 00 00 01 00 00 00 00"}, "is 1, expected 100000 to 200000"),
+    ],
+)
+async def test_another_device_is_refused(
+    identity: str, answers: dict[str, str], says: str, tmp_path: Path
+) -> None:
+    """DeviceRefused with what was found and what to do; none of its registers becomes a value."""
+    async with Liar(answering({**answers, **VALUE})) as device:
+        reader = driver(tmp_path, KEYS + identity, device.port)
+        with pytest.raises(DeviceRefused, match=says) as refused:
+            await reader.connect()
+        assert "identity: off" in str(refused.value)
+        with pytest.raises(DeviceUnreachable):
+            await reader.read(reader.groups[0])
+        await reader.close()
+        assert len(device.requests) == 1
+
+
+def _silence(frame: bytes) -> list[bytes]:
+    return []
+
+
+def _busy(frame: bytes) -> list[bytes]:
+    return [reply_to(frame, b"\x83\x06")]
+
+
+@pytest.mark.parametrize("reply", [_silence, _busy])
+async def test_no_answer_is_no_other_device(reply: Callable[[bytes], list[bytes]], tmp_path: Path) -> None:
+    """Silence and a busy device say nothing about which one it is: unreachable, to be tried again."""
+    async with Liar(reply) as device:
+        reader = driver(tmp_path, KEYS + CODE, device.port)
+        with pytest.raises(DeviceUnreachable):
+            await reader.connect()
+        await reader.close()
+
+
+async def test_identity_is_asked_again_after_each_connect(tmp_path: Path) -> None:
+    """A device that was exchanged while it was away is found out."""
+    answers = {"03 000A 0001": "03 02 01 55", **VALUE}
+    async with Liar(answering(answers)) as device:
+        reader = driver(tmp_path, KEYS + CODE, device.port)
+        await reader.connect()
+        await reader.close()
+        device.reply = answering({**answers, "03 000A 0001": "03 02 00 39"})
+        with pytest.raises(DeviceRefused):
+            await reader.connect()
+        await reader.close()
+
+
+async def test_identity_of_a_profile_can_be_switched_off(tmp_path: Path) -> None:
+    """`identity: off` reads a device that the profile would refuse."""
+    async with Liar(answering({"03 2010 0001": "03 02 00 05", "03 2012 0001": "03 02 01 60"})) as device:
+        keys = "profile: wago-750"
+        with pytest.raises(DeviceRefused):
+            await driver(tmp_path, keys, device.port).connect()
+        reader = driver(tmp_path, f"{keys}, identity: off", device.port)
+        await reader.connect()
+        assert await scan(reader) == {"firmware_index": good(5), "item_number": good(352)}
+        await reader.close()
