@@ -133,6 +133,7 @@ class Agent:
             sink,
             delivery,
             on_delivered=self._pipeline_vitals.delivered,
+            backlog_rate=self.configuration.buffer.backlog_rate,
         )
         await stack.enter_async_context(_background(group, delivering, "forward:mqtt"))
         return sink

@@ -38,6 +38,7 @@ class Reason(enum.StrEnum):
     ILLEGAL_ADDRESS = "illegal_address"
     INVALID_VALUE = "invalid_value"
     OUT_OF_RANGE = "out_of_range"
+    WAITING_FOR_INITIAL_DATA = "waiting_for_initial_data"
     # uncertain
     LAST_USABLE = "last_usable"
     SUBSTITUTE = "substitute"
@@ -103,6 +104,8 @@ class Tag:
     """Smallest change that is passed on, in engineering units; 0 passes everything."""
     max_interval: float = 600.0
     """Seconds after which a held value is emitted again although it has not changed."""
+    names: tuple[tuple[int, str], ...] = ()
+    """What its numbers mean, where they stand for something: (0, "stopped"), (1, "running")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,32 @@ class AlarmState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedCondition:
+    """A condition as the machine's own controller reports it (OPC UA Part 9), which owns its state.
+
+    `name` is the same at every report; `severity` goes from 1 to 1000; `time` is UTC ns.
+    """
+
+    name: str
+    active: bool
+    acknowledged: bool
+    severity: int
+    message: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionReport:
+    """What became of a controller's conditions since the last report.
+
+    `complete` says that these are all that are not normal: what is not among them is over.
+    """
+
+    conditions: Sequence[ReportedCondition]
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """The full state of one condition of one machine, as published and journalled.
 
@@ -266,6 +295,8 @@ class Alert:
     first_mover: str | None = None
     maintenance: bool = False
     """True for a maintenance alert (days), False for an alarm (timely operator response)."""
+    source: str = "agent"
+    """Who judges the condition: agent, or plc where the machine's controller reports it."""
 
     @property
     def active(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from edge_agent.alarms.plc import PREFIX as PLC_PREFIX
 from edge_agent.alarms.watched import Watched, WatchedLimit, WatchedState
 from edge_agent.contracts.settings import LimitsSettings, TagSettings
 from edge_agent.errors import ConfigError
@@ -154,7 +155,8 @@ class LimitAlarms:
         index: dict[str, Watched] = {}
         points = [point for points in self._points.values() for point in points]
         for watched in (one for point in points for one in point.watched):
-            if watched.id in index or watched.id in RESERVED or watched.id.endswith(".quality"):
+            taken = watched.id in index or watched.id in RESERVED
+            if taken or watched.id.endswith(".quality") or watched.id.startswith(PLC_PREFIX):
                 raise ConfigError(
                     [f"{self.machine}: two alarms would be called {watched.id}: rename the tag"]
                 )

@@ -34,6 +34,7 @@ def alert_json(alert: Alert) -> dict[str, Any]:
         "bands": {tag: _band(band) for tag, band in alert.bands.items()},
         "first_mover": alert.first_mover,
         "maintenance": alert.maintenance,
+        "source": alert.source,
     }
 
 

@@ -41,7 +41,7 @@ class Delivery:
     delivered_records: int = 0
     quarantined_records: int = 0
     backlog_until: int = 0
-    """Records up to this sequence number are marked as backlog."""
+    """Records up to this sequence number are backlog: marked so, and sent after what is new."""
 
 
 async def forward(
@@ -53,38 +53,60 @@ async def forward(
     on_delivered: Callable[[Sequence[Record]], None] = lambda _records: None,
     max_bytes: int = 1024 * 1024,
     max_records: int = 256,
+    backlog_rate: int | None = None,
 ) -> None:
     """Deliver what `reader` gives to `sink` until cancelled, and acknowledge it; the sink is not closed.
 
-    `on_delivered` hears of records once the sink has them; it must not raise.
+    Alarms go first, then what is new, then the backlog, of which no more than `backlog_rate` bytes of lines
+    go in a second (None: as fast as the sink takes it). `on_delivered` hears of records once the sink has
+    them; it must not raise.
     """
     delivery = delivery or Delivery(sink.name)
     loop = asyncio.get_running_loop()
+    pace = _Pace(backlog_rate)
     # what is there before the first delivery was committed before the sink could have been connected
-    delivery.backlog_until = reader.newest
-    reader.rewind()
+    _fall_behind(reader, delivery)
     while True:
         delivery.state = "idle" if not delivery.failures else delivery.state
-        records = await reader.fetch(max_bytes, max_records)
+        records = await reader.fetch(min(max_bytes, pace.burst), max_records, backlog_from=pace.free_at)
         delivery.state = "delivering"
         delivery.last_try = loop.time()
         try:
-            for backlog, group in itertools.groupby(records, lambda record: _is_backlog(record, delivery)):
+            for backlog, group in itertools.groupby(records, lambda one: one.seq <= delivery.backlog_until):
                 delivered = list(group)
                 await _deliver(journal, reader, sink, delivered, delivery, backlog=backlog)
                 on_delivered(delivered)
+                if backlog:
+                    pace.spend(sum(len(record.lines) for record in delivered))
         except SinkUnavailable as away:
             await _wait(away, delivery, loop)
-            reader.rewind()
+            _fall_behind(reader, delivery)
             continue
         if delivery.failures:
             log.warning("%s takes records again after %d failed tries", sink.name, delivery.failures)
-            delivery.backlog_until = reader.newest
         delivery.failures, delivery.error, delivery.last_success = 0, None, loop.time()
 
 
-def _is_backlog(record: Record, delivery: Delivery) -> bool:
-    return delivery.failures > 0 or record.seq <= delivery.backlog_until
+def _fall_behind(reader: Reader, delivery: Delivery) -> None:
+    reader.fall_behind()
+    delivery.backlog_until = reader.backlog_until
+
+
+class _Pace:
+    """When the next part of the backlog may go, at `rate` bytes a second."""
+
+    def __init__(self, rate: int | None) -> None:
+        self._rate = rate
+        self.free_at = 0.0
+        """Loop time from which on it may."""
+        self.burst = max(1, rate // 4) if rate else 2**31
+        """Most bytes at a time: a quarter of a second's, so that the line has room for what is new."""
+
+    def spend(self, size: int) -> None:
+        """Note that `size` bytes of backlog went."""
+        if self._rate:
+            now = asyncio.get_running_loop().time()
+            self.free_at = max(now, self.free_at) + size / self._rate
 
 
 async def _deliver(

@@ -17,7 +17,7 @@ from types import TracebackType
 
 from edge_agent.buffer.commits import RETRY_FIRST, GroupCommit, Worker, failed
 from edge_agent.buffer.reader import Reader
-from edge_agent.buffer.rows import Batch, Outcome, Quarantined, RowKey
+from edge_agent.buffer.rows import Batch, Lane, Outcome, Quarantined, RowKey
 from edge_agent.buffer.store import Store
 from edge_agent.clock import SECOND, Clock
 from edge_agent.errors import StoreError
@@ -200,14 +200,12 @@ class Journal:
         return self._readers[name]
 
     async def read(
-        self, reader: str, positions: tuple[int, int], skip: Collection[int], max_bytes: int, max_records: int
+        self, reader: str, lanes: Sequence[Lane], skip: Collection[int], max_bytes: int, max_records: int
     ) -> Batch:
         """Used by `Reader.fetch`."""
         while True:
             try:
-                return await self._worker.call(
-                    self._store.fetch, reader, positions, skip, max_bytes, max_records
-                )
+                return await self._worker.call(self._store.fetch, reader, lanes, skip, max_bytes, max_records)
             except (sqlite3.Error, OSError) as error:
                 log.error("reading %s failed: %s; trying again on a fresh handle", self.path, error)
             await asyncio.sleep(RETRY_FIRST)

@@ -88,6 +88,14 @@ class Outcome(NamedTuple):
     """True where the telemetry of the commit was refused because the journal is full."""
 
 
+class Lane(NamedTuple):
+    """Rows of a reader that are fetched in order: of one class, with `after` < seq <= `until`."""
+
+    priority: Priority
+    after: int
+    until: int
+
+
 class Batch(NamedTuple):
     """What a fetch found."""
 

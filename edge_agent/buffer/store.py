@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from edge_agent.buffer import database
 from edge_agent.buffer.lock import FileLock
-from edge_agent.buffer.rows import Batch, Commit, Outcome, Quarantined, Row, pack, split, unpack
+from edge_agent.buffer.rows import Batch, Commit, Lane, Outcome, Quarantined, Row, pack, split, unpack
 from edge_agent.buffer.table import Records
 from edge_agent.errors import StoreError
 from edge_agent.types import Priority, Record
@@ -257,21 +257,21 @@ class Store:
     # --- reading
 
     def fetch(
-        self, reader: str, positions: tuple[int, int], skip: Collection[int], max_bytes: int, max_records: int
+        self, reader: str, lanes: Sequence[Lane], skip: Collection[int], max_bytes: int, max_records: int
     ) -> Batch:
-        """Rows after `positions` (of alarms, of telemetry), alarms first, without those in `skip`."""
-        fetch = partial(self._fetch, reader, positions, skip, max_bytes, max_records)
+        """Rows of each of `lanes`, the first first, without those in `skip`."""
+        fetch = partial(self._fetch, reader, lanes, skip, max_bytes, max_records)
         return self._rescuing(fetch, self._opened)
 
     def _fetch(
-        self, reader: str, positions: tuple[int, int], skip: Collection[int], max_bytes: int, max_records: int
+        self, reader: str, lanes: Sequence[Lane], skip: Collection[int], max_bytes: int, max_records: int
     ) -> Batch:
         records: list[Record] = []
         damaged: dict[int, int] = {}
         more = False
         size = 0
-        for priority, position in zip(Priority, positions, strict=True):
-            for row in self._records.unseen(reader, priority, position):
+        for lane in lanes:
+            for row in self._records.unseen(reader, lane):
                 if row.seq in skip:
                     continue
                 if len(records) >= max_records or size >= max_bytes:
@@ -283,7 +283,7 @@ class Store:
                     log.error("%s; it is dropped and counted", damage)
                     damaged[row.seq] = 1
                     continue
-                if record.priority is priority:
+                if record.priority is lane.priority:
                     records.append(record)
                     size += len(record.lines)
         if damaged:

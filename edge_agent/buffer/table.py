@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
 from edge_agent.buffer import database
-from edge_agent.buffer.rows import Quarantined, Row
+from edge_agent.buffer.rows import Lane, Quarantined, Row
 from edge_agent.types import Priority, Record
 
 _STEP = 64
@@ -98,17 +98,19 @@ class Records:
             found.append((seq, lines))
         return found
 
-    def unseen(self, reader: str, priority: Priority, after: int) -> Iterator[Row]:
-        """A reader's rows after a sequence number, in order: alarms alone, or all.
+    def unseen(self, reader: str, lane: Lane) -> Iterator[Row]:
+        """A reader's rows of a lane, in order: alarms alone, or all.
 
         Alarms are among the telemetry too, because a damaged row may only look like one.
         """
-        where = "priority = 0" if priority is Priority.ALARM else "1"
+        where = "priority = 0" if lane.priority is Priority.ALARM else "1"
         if len(self._readers) > 1:
             has = "SELECT 1 FROM acked WHERE acked.seq = records.seq AND cursor = :reader"
             where += f" AND NOT EXISTS ({has})"
-        query = f"SELECT {database.COLUMNS} FROM records WHERE {where} AND seq > :seq ORDER BY seq"  # noqa: S608
-        for values in self._sql.execute(query, {"seq": after, "reader": reader}):
+        within = "seq > :after AND seq <= :until"
+        query = f"SELECT {database.COLUMNS} FROM records WHERE {where} AND {within} ORDER BY seq"  # noqa: S608
+        limits = {"after": lane.after, "until": lane.until, "reader": reader}
+        for values in self._sql.execute(query, limits):
             yield Row(*values)
 
     # --- quarantine

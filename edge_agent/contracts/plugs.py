@@ -14,11 +14,28 @@ from typing import TYPE_CHECKING
 
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import HealthSettings, MachineSettings
-from edge_agent.types import Kind, ReadGroup, Record, SampleBatch, Score
+from edge_agent.types import ConditionReport, Kind, ReadGroup, Record, SampleBatch, Score
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One request that a driver sends every `every` seconds, for people."""
+
+    every: float
+    what: str
+    """What it asks for, as holding:100..105."""
+    tags: tuple[str, ...]
+    """The tags whose values lie in it."""
+    addresses: int
+    """How many registers (or bits) it reads."""
+    wasted: int
+    """How many of them belong to no tag."""
+    seconds: float | None = None
+    """How long it takes on the line, where the line's speed is known."""
 
 
 class Driver(ABC):
@@ -54,9 +71,20 @@ class Driver(ABC):
         sent.
         """
 
+    def conditions(self) -> ConditionReport | None:
+        """What the controller's own alarms have become since the last call; None where nothing is new.
+
+        Called after each scan. A driver whose machine has no alarms of its own leaves this as it is.
+        """
+        return None
+
     @abstractmethod
     async def close(self) -> None:
         """Close the connection; harmless where there is none."""
+
+    def requests(self) -> tuple[PlannedRequest, ...]:
+        """What is asked for in each cycle, known without a connection; empty where nothing is planned."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

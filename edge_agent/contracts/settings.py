@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -330,6 +330,23 @@ class MachineSettings(StrictModel):
     def fingerprint(self) -> str:
         """The same for the same settings, secrets left out: says whether two configurations differ."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def points(self) -> Mapping[str, TagSettings]:
+        """Every tag by name, those that a driver makes of others among them, with what each says itself."""
+        return self.tags
+
+    def remarks(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What is possible and probably a slip: where below the machine, and what."""
+        yield from ()
+
+    def serial_line(self) -> tuple[str, str] | None:
+        """The serial port that the machine is on, and its settings in words; None where it is on none."""
+        return None
+
+    def request_counts(self) -> Mapping[float, int] | None:
+        """Scan rate -> requests that its tags take; None where the driver asks for all at once."""
+        return None
 
     def rate_of(self, tag: TagSettings) -> float:
         """Seconds between scans of `tag`; scan classes were resolved to `every` when the file was loaded."""

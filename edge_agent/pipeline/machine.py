@@ -13,6 +13,7 @@ from edge_agent import registry
 from edge_agent.alarms.communication import Communication
 from edge_agent.alarms.health import HealthAlarms
 from edge_agent.alarms.limits import LimitAlarms
+from edge_agent.alarms.plc import PlcAlarms
 from edge_agent.clock import Clock
 from edge_agent.contracts.plugs import Column, Driver
 from edge_agent.contracts.settings import HealthSettings, MachineSettings
@@ -26,7 +27,7 @@ from edge_agent.pipeline.readout import Readout, missing, tabulate
 from edge_agent.pipeline.sampler import Sampler
 from edge_agent.pipeline.scoring import Scoring
 from edge_agent.pipeline.tagtopics import TagTopics
-from edge_agent.types import Alert, Kind, Store, Tag
+from edge_agent.types import Alert, ConditionReport, Kind, Store, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class MachineLine:
     def __init__(self, name: str, settings: MachineSettings, place: Place, shared: Shared) -> None:
         self.name = name
         self.settings = settings
+        self._points = settings.points
         self.place = place
         self.driver: Driver = registry.driver(settings.driver)(
             name, settings, shared.clock, shared.models.parent
@@ -58,10 +60,11 @@ class MachineLine:
         self._board = shared.board
         observer = shared.observer
         self.alerts = AlertPublisher(place, shared.journal, shared.board, shared.record, observer.alert)
-        self.limits = LimitAlarms(name, settings.tags)
+        self.limits = LimitAlarms(name, settings.points)
         self.communication = Communication(
             name, settings.url, [tag.name for tag in self.tags], label=settings.label
         )
+        self.plc_alarms = PlcAlarms(name)
         self.health_alarms: HealthAlarms | None = None
         self.scoring = self._scoring(shared)
         self.fanout = self._fanout(shared)
@@ -73,6 +76,7 @@ class MachineLine:
             on_failure=self._failed,
             on_recovery=self._recovered,
             on_scan=lambda seconds: observer.scan(name, seconds),
+            on_conditions=self._reported,
         )
 
     async def run(self) -> None:
@@ -86,15 +90,17 @@ class MachineLine:
         """Take over the alarm states from before the restart, and show them again."""
         self.limits.restore(stored)
         self.communication.restore(stored)
+        self.plc_alarms.restore(stored)
         if self.health_alarms is not None:
             self.health_alarms.restore(stored)
-        for source in (self.limits, self.communication, self.health_alarms):
+        for source in (self.limits, self.communication, self.plc_alarms, self.health_alarms):
             for alert in source.current() if source is not None else ():
                 self.alerts.show(alert)
 
     def claims(self, identity: str) -> bool:
         """Whether the machine still has a condition of that id."""
         known = identity in self.limits.ids or identity in self.communication.ids
+        known = known or self.plc_alarms.claims(identity)
         return known or (self.health_alarms is not None and self.health_alarms.claims(identity))
 
     async def read_once(self) -> Readout:
@@ -122,7 +128,7 @@ class MachineLine:
         }
 
     def _tag_meta(self, tag: Tag) -> Mapping[str, Any]:
-        settings = self.settings.tags.get(tag.name)
+        settings = self._points.get(tag.name)
         limits = {}
         if settings is not None and settings.limits is not None:
             found = {name: getattr(settings.limits, name) for name in settings.limits.NAMES}
@@ -134,6 +140,7 @@ class MachineLine:
             "range": tag.range,
             "label": tag.label,
             "limits": limits,
+            "enum": dict(tag.names) or None,
         }
 
     def _failed(self, reason: str) -> None:
@@ -144,6 +151,10 @@ class MachineLine:
     def _recovered(self) -> None:
         now = self._clock.now()
         self.alerts.publish(self.communication.recovered(now), now)
+
+    def _reported(self, report: ConditionReport) -> None:
+        now = self._clock.now()
+        self.alerts.publish(self.plc_alarms.observe(report, now), now)
 
     def _scoring(self, shared: Shared) -> Scoring | None:
         health = self.settings.health

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
 from edge_agent.errors import DeviceRefused, DeviceUnreachable, DriverError
-from edge_agent.types import ReadGroup, Reason, SampleBatch, bad
+from edge_agent.types import ConditionReport, ReadGroup, Reason, SampleBatch, bad
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class Sampler:
         on_failure: Callable[[str], None] = lambda _reason: None,
         on_recovery: Callable[[], None] = lambda: None,
         on_scan: Callable[[float], None] = lambda _seconds: None,
+        on_conditions: Callable[[ConditionReport], None] = lambda _report: None,
     ) -> None:
         self._driver = driver
         self._emit = emit
@@ -77,6 +78,7 @@ class Sampler:
         self._on_failure = on_failure
         self._on_recovery = on_recovery
         self._on_scan = on_scan
+        self._on_conditions = on_conditions
         self.on_try: Callable[[], None] = lambda: None
         """Called at each attempt to connect or to scan and at its outcome: a sign of life."""
         self._retry = FIRST_RETRY
@@ -179,6 +181,8 @@ class Sampler:
             self._recovered()
         for batch in batches:
             self._emit(batch)
+        if (report := self._driver.conditions()) is not None:
+            self._on_conditions(report)
         self._on_scan(now - started)
         self.on_try()
 

@@ -15,6 +15,10 @@ _RAW: Mapping[str, tuple[float, float]] = {
     **{f"int{bits}": (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
     "bcd16": (0.0, 9999.0),
     "bcd32": (0.0, 99_999_999.0),
+    "mod10_32": (-99_999_999.0, 99_999_999.0),
+    "mod10_64": (-9_999_999_999_999_999.0, 9_999_999_999_999_999.0),
+    "signmag16": (-32_767.0, 32_767.0),
+    "signmag32": (-2_147_483_647.0, 2_147_483_647.0),
     "bool": (0.0, 1.0),
 }
 
@@ -31,8 +35,11 @@ def of_machines(root: MapNode, machines: Mapping[str, MachineSettings]) -> Itera
             if isinstance(settings, TagSettings) and isinstance(below, MapNode):
                 yield from _limits(settings, below)
                 yield from _discrete(settings, below)
+                yield from _bit_alarms(below)
         yield from _judged(machine, node)
         yield from _fed(machine, node)
+        for path, what in machine.remarks():
+            yield from _remark(node, path, what)
 
 
 def _fed(machine: MachineSettings, node: MapNode) -> Iterator[Problem]:
@@ -90,7 +97,7 @@ def _reachable(tag: TagSettings, name: str, value: float, place: Place) -> Itera
 def _possible(tag: TagSettings) -> tuple[float, float] | None:
     """The engineering values that the tag's type can hold after scaling, where the driver has such types."""
     raw = _RAW.get(str(getattr(tag, "type", None) or ""))
-    if raw is None:
+    if raw is None or getattr(tag, "factor", None) is not None:
         return None
     scaling = getattr(tag, "scaling", None)
     if scaling is not None:
@@ -107,6 +114,20 @@ def _discrete(tag: TagSettings, node: MapNode) -> Iterator[Problem]:
         yield _no_action(node.entries["alarm"].key.place, "the alarm")
 
 
+def _bit_alarms(node: MapNode) -> Iterator[Problem]:
+    bits = node.get("bits")
+    for bit in bits.entries.values() if isinstance(bits, MapNode) else ():
+        alarm = bit.value.entries.get("alarm") if isinstance(bit.value, MapNode) else None
+        if alarm is not None and isinstance(alarm.value, MapNode) and "action" not in alarm.value.entries:
+            yield _no_action(alarm.key.place, "the alarm")
+
+
+def _remark(node: MapNode, path: tuple[str, ...], what: str) -> Iterator[Problem]:
+    found = node.get(*path)
+    message, _, hint = what.partition("; ")
+    yield at(found.place if found is not None else node.place, "W308", message, hint)
+
+
 def _judged(machine: MachineSettings, node: MapNode) -> Iterator[Problem]:
     """Whether the health model has anything to judge."""
     if machine.health is False or not machine.tags or machine.health.tags:
@@ -116,6 +137,8 @@ def _judged(machine: MachineSettings, node: MapNode) -> Iterator[Problem]:
         if name in context or not isinstance(tag, TagSettings):
             continue
         type_ = str(getattr(tag, "wire_type", None) or getattr(tag, "type", None) or "float64")
+        if getattr(tag, "rate", None) is not None:
+            return
         if tag.tag(name, type_).kind is Kind.MEASUREMENT and not getattr(tag, "bits", None):
             return
     entry = node.entries.get("health") or node.entries.get("tags")

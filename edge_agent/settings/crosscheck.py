@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from edge_agent import registry
@@ -34,7 +35,7 @@ def of_machines(root: MapNode) -> Iterator[Problem]:
         yield from _machine_name(name, entry)
         if isinstance(entry.value, MapNode):
             yield from _machine(entry.value, entry.key.place)
-    yield from _one_driver_per_address(root)
+    yield from _one_protocol_per_address(root)
 
 
 def _machine_name(name: str, entry: Entry) -> Iterator[Problem]:
@@ -66,15 +67,26 @@ def _machine(node: MapNode, place: Place) -> Iterator[Problem]:
 
 
 def tag_names(node: MapNode) -> list[str]:
-    """The tags of a machine, and the named bits of its status words."""
+    """The tags of a machine, and what is made of them: named bits, texts, rates."""
     names: list[str] = []
     for tag, entry in _entries(node.get("tags")):
         names.append(tag)
         if isinstance(entry.value, MapNode):
-            for _, bit in _entries(entry.value.get("bits")):
-                if isinstance(bit.value, ScalarNode):
-                    names.append(f"{tag}.{bit.value.text}")
+            names += _derived(tag, entry.value)
     return names
+
+
+def _derived(tag: str, node: MapNode) -> Iterator[str]:
+    if "enum" in node.entries:
+        yield f"{tag}.text"
+    if "rate" in node.entries:
+        yield f"{tag}.rate"
+    for _, bit in _entries(node.get("bits")):
+        name = text_of(bit.value.get("name")) if isinstance(bit.value, MapNode) else text_of(bit.value)
+        if name is not None:
+            yield f"{tag}.{name}"
+            if isinstance(bit.value, MapNode) and "enum" in bit.value.entries:
+                yield f"{tag}.{name}.text"
 
 
 def _entries(node: Node | None) -> list[tuple[str, Entry]]:
@@ -85,10 +97,12 @@ def _tag(node: MapNode, names: list[str]) -> Iterator[Problem]:
     unit = text_of(node.get("unit"))
     if unit is not None and re.fullmatch(r"\s*\d+(\.\d+)?\s*", unit):
         yield number_as_unit(node.entries["unit"].value.place, unit)
-    for key in ("limits", "alarm"):
-        condition = node.get(key, "active_when")
-        if condition is not None:
-            yield from _condition(condition, names)
+    bits = [entry.value for _, entry in _entries(node.get("bits"))]
+    for part in (node, *(bit for bit in bits if isinstance(bit, MapNode))):
+        for key in ("limits", "alarm"):
+            condition = part.get(key, "active_when")
+            if condition is not None:
+                yield from _condition(condition, names)
 
 
 def number_as_unit(place: Place, unit: str) -> Problem:
@@ -142,28 +156,62 @@ def _no_tag(place: Place, tag: str, names: list[str], code: str = "E204") -> Pro
     return at(place, code, f"this machine has no tag '{tag}'", hint)
 
 
-def _one_driver_per_address(root: MapNode) -> Iterator[Problem]:
-    seen: dict[tuple[str, int], tuple[str, str]] = {}
+class _Connection(NamedTuple):
+    """Where a machine is and what is spoken there."""
+
+    place: tuple[str, str, int]
+    """udp or tcp (two things that may share a number), host, port."""
+    speech: str
+
+
+def _one_protocol_per_address(root: MapNode) -> Iterator[Problem]:
+    seen: dict[tuple[str, str, int], tuple[str, str, str]] = {}
     for name, _, node in root.mappings("machines"):
         url, driver = text_of(node.get("url")), text_of(node.get("driver"))
-        endpoint = _endpoint(url) if url else None
-        if endpoint is None or driver is None:
-            continue
-        first, first_driver = seen.setdefault(endpoint, (name, driver))
+        connection = _connection(url) if url else None
         # A driver that is not known at all is named where it stands.
-        if first_driver != driver and {driver, first_driver} <= {*registry.driver_names()}:
-            message = (
-                f"{endpoint[0]}:{endpoint[1]} is read as {driver} here and as {first_driver} by '{first}'"
-            )
+        if connection is None or driver not in registry.driver_names():
+            continue
+        speech = connection.speech
+        first, first_driver, first_speech = seen.setdefault(connection.place, (name, driver, speech))
+        _, host, port = connection.place
+        if first_driver != driver:
+            message = f"{host}:{port} is read as {driver} here and as {first_driver} by '{first}'"
             yield at(node.entries["url"].value.place, "E209", message, "one of the two ports is wrong")
+        elif first_speech != speech:
+            message = f"{host}:{port} is read over {speech}:// here and over {first_speech}:// by '{first}'"
+            hint = "one port speaks one protocol: write the same in both, as the gateway is set"
+            yield at(node.entries["url"].value.place, "E209", message, hint)
 
 
-def _endpoint(url: str) -> tuple[str, int] | None:
+_PORTS = {"tcp": 502, "udp": 502, "rtu+tcp": 502, "tls": 802, "opc.tcp": 4840}
+
+
+def _connection(url: str) -> _Connection | None:
     try:
         parts = urlsplit(url)
-        return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+        port = parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         return None
+    if not parts.hostname or not port:
+        return None
+    return _Connection(("udp" if parts.scheme == "udp" else "tcp", parts.hostname, port), parts.scheme)
+
+
+def of_lines(root: MapNode, machines: Mapping[str, MachineSettings]) -> Iterator[Problem]:
+    """One setting for each serial line that machines share."""
+    seen: dict[str, tuple[str, str]] = {}
+    for name, machine in machines.items():
+        line = machine.serial_line()
+        if line is None:
+            continue
+        port, how = line
+        first, first_how = seen.setdefault(port, (name, how))
+        node = root.get("machines", name, "url")
+        if first_how != how:
+            message = f"{port} is read with {how} here and with {first_how} by '{first}'"
+            hint = "all devices of a line have the same settings; correct one, or set the device"
+            yield at(node.place if node else root.place, "E211", message, hint)
 
 
 def of_plant(root: MapNode, top: Configuration) -> Iterator[Problem]:

@@ -104,6 +104,7 @@ class _Build:
             self._machine(name, entry, node)
         self.problems += self.secrets.problems
         self.problems += crosscheck.of_machines(self.root)
+        self.problems += crosscheck.of_lines(self.root, self.machines)
         self.problems += crosscheck.of_fields(self.root, self.machines)
         self.problems += advice.of_machines(self.root, self.machines)
         if top is None:

@@ -74,6 +74,8 @@ class BufferSettings(StrictModel):
     """Oldest readings that are kept for a broker that is away."""
     commit_interval: Duration = Field(default=1.0, gt=0)
     """Time between commits, which is what a power cut may cost."""
+    backlog_rate: Size | None = Field(default=None, ge=1024)
+    """Most bytes of old readings sent in a second after an outage; default: as fast as they are taken."""
     on_full: Literal["drop_oldest", "reject_new"] = "drop_oldest"
     """What gives way where the journal is full: the oldest readings, or new ones."""
 

@@ -29,10 +29,6 @@ KEYS: Mapping[str, str] = {
     "machines.*.powered_when": "machines that may be off come later; until then their silence is an alarm",
     "machines.*.oee": "OEE comes later",
     "machines.*.health.cycle": "features per stroke come later",
-    "machines.*.tags.*.rollover": "counters that roll over come later",
-    "machines.*.tags.*.scale_from": "scales held in a register come later; until then use `scale`",
-    "machines.*.tags.*.decimals_from": "scales held in a register come later; until then use `scale`",
-    "machines.*.tags.*.enum": "names for numbers come later",
     "machines.*.tags.*.limits.preset": "preset limits come later; until then write the limits out",
 }
 """Path (`*` is any name) -> what to do until it works."""

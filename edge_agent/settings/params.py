@@ -9,7 +9,7 @@ from edge_agent.settings.nodes import Entry, ListNode, MapNode, Node, Place, Sca
 from edge_agent.settings.problems import Problem, at, did_you_mean
 from edge_agent.settings.wording import found, listed
 
-_OWN_SCALE = ("scale", "scaling", "scale_from", "decimals_from", "signal")
+_OWN_SCALE = ("scale", "scaling", "scale_from", "decimals_from")
 
 
 def apply_params(

@@ -31,9 +31,14 @@ _BY_KEY = frozenset({"comm", "byte_order", "invalid", "comm_watchdog", "limits"}
 _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "scan": ("every",),
     "every": ("scan",),
-    "scaling": ("scale", "offset", "scale_from", "decimals_from", "signal"),
-    "signal": ("scale", "offset", "scale_from", "decimals_from", "scaling"),
-    **dict.fromkeys(("scale", "offset", "scale_from", "decimals_from"), ("scaling", "signal")),
+    "scaling": ("scale", "offset", "scale_from", "decimals_from"),
+    "scale": ("scaling",),
+    "offset": ("scaling",),
+    "scale_from": ("scaling", "decimals_from", "signal"),
+    "decimals_from": ("scaling", "scale_from", "signal"),
+    "signal": ("scale_from", "decimals_from"),
+    "bits": ("enum",),
+    "enum": ("bits",),
 }
 """Own keys -> those of the profile that they stand for as well."""
 _DEFAULT_EVERY = 1.0

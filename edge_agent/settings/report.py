@@ -7,7 +7,7 @@ before it is built, not to size a disk to the megabyte.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -201,36 +201,12 @@ def _rates(machine: MachineSettings) -> Iterator[tuple[str, float]]:
 
 
 def _request_rates(machine: MachineSettings) -> Iterator[float]:
-    """Requests a second, one figure for each block that is read."""
-    spans: dict[tuple[float, str], list[tuple[int, int]]] = defaultdict(list)
-    rates: set[float] = set()
-    for tag in machine.tags.values():
-        if not isinstance(tag, TagSettings):
-            continue
-        rate = machine.rate_of(tag)
-        address = getattr(tag, "address", None)
-        if address is None:
-            rates.add(rate)
-            continue
-        start = address.on_wire(getattr(machine, "address_base", 0))
-        spans[rate, str(address.table)].append((start, start + getattr(tag, "count", 1)))
-    # A driver without register addresses reads all tags of one rate with one request.
-    yield from (1 / rate for rate in rates)
-    for (rate, table), members in spans.items():
-        yield _blocks(members, machine, bits=table in ("coil", "discrete")) / rate
-
-
-def _blocks(spans: Sequence[tuple[int, int]], machine: MachineSettings, *, bits: bool) -> int:
-    """In how many requests these addresses are read: neighbours together, up to the largest request."""
-    most = int(getattr(machine, "max_registers", 64)) * (16 if bits else 1)
-    gap = int(getattr(machine, "max_gap", 0))
-    count, begin, end = 0, 0, -1
-    for low, high in sorted(spans):
-        if count == 0 or low > end + gap or max(high, end) - begin > most:
-            count, begin, end = count + 1, low, high
-        else:
-            end = max(end, high)
-    return count
+    """Requests a second, one figure for each scan rate."""
+    counts = machine.request_counts()
+    if counts is None:
+        # Such a driver reads all tags of one rate with one request.
+        counts = dict.fromkeys((rate for _, rate in _rates(machine)), 1)
+    yield from (count / rate for rate, count in counts.items())
 
 
 def counted(number: int, word: str) -> str:

@@ -19,6 +19,8 @@ from edge_agent.units import UnitError
 
 _CODES = {"address": "E120", "node": "E120", "url": "E121", "listen": "E121"}
 """Keys whose refusal has a code of its own."""
+_BEGINNINGS = {"not yet: ": "E112", "this machine has no tag ": "E204"}
+"""How refusals begin that have a code of their own wherever they stand."""
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 _LIST_LENGTHS = ("too_short", "too_long")
 
@@ -199,7 +201,8 @@ def _refused(fault: _Fault) -> Problem:
         return at(node.place, "E109", raised.message, raised.hint)
     text = without_userinfo(fault.message.removeprefix("Value error, ").removeprefix("Assertion failed, "))
     place = _named_in(text, node) if isinstance(node, MapNode) else node.place
-    code = "E112" if text.startswith("not yet: ") else _CODES.get(key, "E113")
+    code = next((code for begin, code in _BEGINNINGS.items() if text.startswith(begin)), None)
+    code = code or _CODES.get(key, "E113")
     return at(place or fault.key, code, *_split(text))
 
 

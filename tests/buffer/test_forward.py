@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -40,9 +42,9 @@ class Recorder(Sink):
 
 
 @contextlib.asynccontextmanager
-async def running(journal: Journal, sink: Sink) -> AsyncIterator[Delivery]:
+async def running(journal: Journal, sink: Sink, **limits: Any) -> AsyncIterator[Delivery]:
     delivery = Delivery(sink.name)
-    task = asyncio.create_task(forward(journal, journal.reader(), sink, delivery))
+    task = asyncio.create_task(forward(journal, journal.reader(), sink, delivery, **limits))
     try:
         yield delivery
     finally:
@@ -126,3 +128,70 @@ async def test_the_wait_grows_and_is_bounded(make: Make, monkeypatch: pytest.Mon
             start = asyncio.get_running_loop().time()
             await until(lambda: len(sink.got) == 1)
             assert 0.15 < asyncio.get_running_loop().time() - start < 1
+
+
+class Slow(Recorder):
+    """Takes a moment for each delivery."""
+
+    async def deliver(self, records: Sequence[Record], *, backlog: bool) -> None:
+        await asyncio.sleep(0.01)
+        await super().deliver(records, backlog=backlog)
+
+
+async def test_what_is_new_does_not_wait_behind_the_backlog(make: Make) -> None:
+    """Of 400 old rows and 20 new ones each new one is delivered within a few batches, both in order."""
+    sink = Slow()
+    async with make() as journal:
+        for number in range(400):
+            journal.append("m", b"old %d" % number)
+            await journal.flush()
+        async with running(journal, sink, max_records=10):
+            late: list[int] = []
+            for number in range(20):
+                await journal.append("m", b"new %d" % number, urgent=True)
+                before = len(sink.got)
+                await until(partial(sink.got.__contains__, (b"new %d" % number, False)))
+                late.append(len(sink.got) - before)
+            assert len(sink.got) < 420, "the backlog is still on its way"
+            assert max(late) <= 30, "one batch under way, one begun, one's own"
+            await until(lambda: journal.stats().rows == 0)
+    assert [lines for lines, backlog in sink.got if backlog] == [b"old %d" % n for n in range(400)]
+    assert [lines for lines, backlog in sink.got if not backlog] == [b"new %d" % n for n in range(20)]
+
+
+async def test_an_outage_in_the_middle_of_a_backlog_loses_and_repeats_nothing(make: Make) -> None:
+    """Failures at random: every row arrives once, and in order within live and backlog."""
+    sink = Slow()
+    sent = 0
+    async with make() as journal, running(journal, sink, max_records=7) as delivery:
+        for turn in range(30):
+            for _ in range(5):
+                journal.append("m", b"row %d" % sent)
+                sent += 1
+                await journal.flush()
+            if turn % 3 == 1:
+                sink.trouble = [SinkUnavailable("gone", retry_after=0.01)]
+        await until(lambda: len(sink.got) == sent)
+        await until(lambda: journal.stats().rows == 0)
+        assert delivery.failed_tries > 0
+    assert sorted(lines for lines, _ in sink.got) == sorted(b"row %d" % n for n in range(sent))
+    live = [int(lines.split()[1]) for lines, backlog in sink.got if not backlog]
+    assert live == sorted(live)
+
+
+async def test_the_backlog_keeps_to_its_rate_and_the_rest_does_not(make: Make) -> None:
+    """At 4 KiB a second 2 KiB of old rows take about half a second; a new row goes at once."""
+    sink = Recorder()
+    async with make() as journal:
+        for number in range(16):
+            journal.append("m", b"%-128d" % number)
+            await journal.flush()
+        loop = asyncio.get_running_loop()
+        async with running(journal, sink, backlog_rate=4096):
+            start = loop.time()
+            await until(lambda: len(sink.got) > 0)
+            await journal.append("m", b"new", urgent=True)
+            await until(lambda: (b"new", False) in sink.got)
+            assert loop.time() - start < 0.3
+            await until(lambda: len(sink.got) == 17)
+            assert 0.2 < loop.time() - start < 1.5

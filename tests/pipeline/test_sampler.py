@@ -11,7 +11,7 @@ from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import DeviceUnreachable
 from edge_agent.pipeline.sampler import Sampler
-from edge_agent.types import Quality, ReadGroup, Reason, SampleBatch, Tag
+from edge_agent.types import ConditionReport, Quality, ReadGroup, Reason, SampleBatch, Tag
 
 SETTINGS = MachineSettings(driver="scripted", url="scripted:")
 
@@ -29,6 +29,7 @@ class Scripted(Driver):
         self.down = False
         self.broken = False
         self.slow = 0.0
+        self.reports: list[ConditionReport] = []
 
     @property
     def groups(self) -> tuple[ReadGroup, ...]:
@@ -48,6 +49,9 @@ class Scripted(Driver):
             await asyncio.sleep(self.slow)
         self.scans.append((asyncio.get_running_loop().time(), group.names[0]))
         return [SampleBatch("m", group.names, self._stamp.next(), [1.0])]
+
+    def conditions(self) -> ConditionReport | None:
+        return self.reports.pop(0) if self.reports else None
 
     async def close(self) -> None:
         self.closes += 1
@@ -169,3 +173,17 @@ async def test_the_state_of_a_dead_machine_is_told() -> None:
         await until(lambda: True in seen)
         driver.down = True
         await until(lambda: seen[-1] is False)
+
+
+async def test_what_the_controller_reports_is_passed_on_once_after_a_scan() -> None:
+    """Each report of the driver reaches the alarms, in order."""
+    driver = Scripted(0.02)
+    driver.reports = [ConditionReport([], complete=True), ConditionReport([])]
+    seen: list[bool] = []
+    sampler = Sampler("m", driver, lambda _: None, Clock(), on_conditions=lambda r: seen.append(r.complete))
+    task = asyncio.create_task(sampler.run())
+    while len(driver.scans) < 4:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert seen == [True, False]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_agent.clock import Clock, Stamp
-from edge_agent.contracts.plugs import Driver
+from edge_agent.contracts.plugs import Driver, PlannedRequest
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.faults import LineFault
 from edge_agent_drivers.modbus.identity import confirm
 from edge_agent_drivers.modbus.line import ModbusLine
-from edge_agent_drivers.modbus.plan import describe, limits_of, plan_groups
+from edge_agent_drivers.modbus.outline import outline
+from edge_agent_drivers.modbus.plan import limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -36,7 +37,7 @@ class ModbusDriver(Driver):
         self._stamp = Stamp(clock)
         self._plans = plan_groups(settings)
         self._limits = limits_of(settings)
-        endpoint = settings.endpoint
+        self._endpoint = endpoint = settings.endpoint
         self._line = ModbusLine(
             str(endpoint),
             tcp_dial(endpoint.host, endpoint.port),
@@ -54,9 +55,9 @@ class ModbusDriver(Driver):
         """The read groups, one per scan rate, in the order of the configuration."""
         return tuple(plan.group for plan in self._plans)
 
-    def describe(self) -> str:
-        """The planned requests, for people."""
-        return describe(self._plans, self._limits)
+    def requests(self) -> tuple[PlannedRequest, ...]:
+        """What is asked for in each cycle, as long as the device refuses nothing."""
+        return tuple(outline(self._plans, self._limits, self._endpoint))
 
     async def connect(self) -> None:
         """Open the connection. DeviceUnreachable where that fails within the timeout.
@@ -82,7 +83,7 @@ class ModbusDriver(Driver):
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
         timestamp = self._stamp.next()
         try:
-            row = await self._scans[group.every].run(raw=raw)
+            row = await self._scans[group.every].run(timestamp, raw=raw)
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]

@@ -6,7 +6,7 @@ Keys that a machine has too (`tags`, `byte_order`, `max_registers`, ...) go into
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -14,7 +14,8 @@ from edge_agent.contracts.settings import Name, StrictModel
 from edge_agent.units import Duration
 from edge_agent_drivers.modbus.identity import IdentitySettings
 from edge_agent_drivers.modbus.orders import Orders
-from edge_agent_drivers.modbus.settings import MOST_REGISTERS, ModbusTag
+from edge_agent_drivers.modbus.ranges import AddressRangeField
+from edge_agent_drivers.modbus.tags import MOST_REGISTERS, ModbusTag, Type
 from edge_agent_drivers.modbus.watchdog import ModbusWatchdog
 
 
@@ -71,19 +72,21 @@ class Profile(StrictModel):
     """1 where the document counts registers from one."""
     byte_order: Orders = {}
     """By type."""
-    block: Literal["exact", "aligned", "single"] | None = None
-    """What the device lets be read at once."""
+    block: Literal["joined", "exact", "aligned", "single"] | None = None
+    """How values are read together, where it is not neighbours in one request."""
     block_size: int | None = Field(default=None, ge=1, le=MOST_REGISTERS)
     """Registers of one block, where it is aligned."""
     max_registers: int | None = Field(default=None, ge=1, le=MOST_REGISTERS)
     """Most registers in one request."""
     max_gap: int | None = Field(default=None, ge=0, le=MOST_REGISTERS)
     """Undeclared registers that may be read to join two blocks."""
-    readable: Any = None
-    """Stretches that may be read although no tag lies in them."""
-    holes: Any = None
+    blocks: list[AddressRangeField] = []
+    """Stretches that are given only as a whole."""
+    readable: list[AddressRangeField] = []
+    """All that may be read."""
+    holes: list[AddressRangeField] = []
     """Stretches that are never read."""
-    invalid: Any = None
+    invalid: dict[Type, list[int | FiniteFloat]] = {}
     """Raw values that mean "no value", by type."""
     min_pause: Duration | None = None
     """Least time between an answer and the next request; becomes `comm.pause`."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from edge_agent.types import Status, Value
 from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.derive import Known
 from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.limits import Limits
 from edge_agent_drivers.modbus.line import ModbusLine
-from edge_agent_drivers.modbus.plan import Bit, Block, Limits, Span
+from edge_agent_drivers.modbus.plan import Block, Span
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +28,15 @@ class Device:
     unit: int
     limits: Limits
     retest: float
+    known: Known = field(default_factory=dict)
+    """The powers of ten that tags hold for others."""
 
     def lower(self, table: Table, most: int) -> None:
         """Remember that the device takes no more than `most` addresses of `table` at once."""
         key = "bits" if table.bits else "registers"
         if most < self.limits.of(table):
-            self.limits = replace(self.limits, **{key: most})
+            limits = self.limits
+            self.limits = replace(limits, bits=most) if table.bits else replace(limits, registers=most)
             log.warning(
                 "%s: the device refuses %s requests over %d %s (exception 3): set max_registers: %d",
                 self.machine, table, most, key, most if not table.bits else max(1, most // 16),
@@ -73,13 +78,3 @@ class Row:
         if self.raw is not None:
             for span in block.spans:
                 self.raw[span.column] = block.words(span, payload)
-
-    def expand(self, bit: Bit) -> None:
-        """Give a named bit its value from the word it belongs to."""
-        word = self.values[bit.word]
-        if not isinstance(word, int):
-            self.statuses[bit.column] = self.statuses[bit.word]
-            return
-        self.values[bit.column] = bool(word >> bit.bit & 1)
-        if self.raw is not None:
-            self.raw[bit.column] = str(word >> bit.bit & 1)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from edge_agent.types import Status
 from edge_agent.units import format_duration
 from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.derive import Derivations
 from edge_agent_drivers.modbus.faults import (
     BEHIND_GATEWAY,
     ILLEGAL_ADDRESS,
@@ -26,7 +27,7 @@ from edge_agent_drivers.modbus.faults import (
     Refused,
     WrongCount,
 )
-from edge_agent_drivers.modbus.plan import Block, GroupPlan, Span, coalesce, make_block
+from edge_agent_drivers.modbus.plan import Block, GroupPlan, Span, coalesce, halves, make_block
 from edge_agent_drivers.modbus.row import SEARCH_BUDGET, Device, Row
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class GroupScan:
 
     def __init__(self, plan: GroupPlan, device: Device) -> None:
         self._plan, self._device = plan, device
+        self._derived = Derivations(device.machine, plan.steps, device.known) if plan.steps else None
         self._quarantine: dict[Span, _Quarantined] = {}
         self._cuts: set[tuple[Table, int]] = set()
         self._cuts_until = 0.0
@@ -76,9 +78,11 @@ class GroupScan:
     def forgive(self) -> None:
         """Ask silent blocks again at once: the connection is new. What was refused stays in quarantine."""
         self._strikes.clear()
+        if self._derived is not None:
+            self._derived.forget()
 
-    async def run(self, *, raw: bool = False) -> Row:
-        """Ask for every block once.
+    async def run(self, timestamp: int, *, raw: bool = False) -> Row:
+        """Ask for every block once; `timestamp` is the scan's.
 
         Raises the LineFault where nothing answers at all: after two questions, not after all of them.
         """
@@ -94,8 +98,8 @@ class GroupScan:
         if row.failure is not None and not row.answered:
             raise row.failure
         self._settle(row)
-        for bit in self._plan.bits:
-            row.expand(bit)
+        if self._derived is not None:
+            self._derived.apply(row, timestamp)
         return row
 
     def _begin(self, row: Row, now: float) -> None:
@@ -121,7 +125,7 @@ class GroupScan:
         if due is None:
             return
         self._quarantine[due].until = now + self._device.retest
-        if await self._read(make_block([due]), row, searching=True):
+        if await self._read(make_block([due], self._limits), row, searching=True):
             del self._quarantine[due]
             log.info("%s: %s answers again", self._device.machine, due)
             self._rebuild()
@@ -186,23 +190,25 @@ class GroupScan:
 
     def _lowered(self, block: Block) -> bool:
         """Halve the device's maximum after exception 3; False where a value cannot be read in fewer."""
-        most = max(block.count // 2, *(span.count for span in block.spans), 1)
+        limits = self._device.limits
+        extents = [limits.extent(span.table, span.address, span.count) for span in block.spans]
+        most = max(block.count // 2, *(extent.end - extent.start for extent in extents), 1)
         if most >= block.count:
             return False
         self._device.lower(block.table, most)
         return True
 
     async def _search(self, block: Block, status: Status, why: str, row: Row) -> None:
-        """Halve a refused block, or put its only value away."""
-        if len(block.spans) == 1:
-            self._put_away(block.spans[0], status, why)
+        """Halve a refused block, or put away what cannot be read in parts."""
+        pieces = halves(block, self._device.limits)
+        if not pieces:
+            for span in block.spans:
+                self._put_away(span, status, why)
             row.fail(block.spans, status)
             return
-        middle = len(block.spans) // 2
-        self._cuts.add((block.table, block.spans[middle].address))
+        self._cuts.add((block.table, pieces[1].spans[0].address))
         self._cuts_until = time.monotonic() + self._device.retest
-        halves = [make_block(block.spans[:middle]), make_block(block.spans[middle:])]
-        await self._pieces(halves, status, row)
+        await self._pieces(pieces, status, row)
 
     async def _pieces(self, pieces: list[Block], status: Status, row: Row) -> None:
         for piece in pieces:
