@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,23 @@ from edge_agent.settings.check import check
 from edge_agent.settings.nodes import plain
 from edge_agent.settings.profiles import bundled
 from edge_agent.settings.translate import translate
-from edge_agent.types import Kind, Value
+from edge_agent.types import Kind, Reason, Value
+from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.plan import coalesce, limits_of, plan_groups
 from edge_agent_drivers.modbus.profile import Profile
+from edge_agent_drivers.modbus.ranges import AddressRange
+from edge_agent_drivers.modbus.settings import ModbusMachine
 from tests.drivers.profiled import answering, driver, holding, machine
-from tests.drivers.stage import Liar, by_name
+from tests.drivers.stage import Liar, by_name, missing
 
 NAMES = registry.profile_names("modbus")
 README = Path(__file__).parents[2] / "drivers" / "README.md"
 PARAMS: Mapping[str, str] = {"omron-e5": "params: {decimals: 1}"}
 """What a profile needs of the engineer."""
-NO_PROTOCOL_UNITS = {
-    "V",
-    "A",
-    "W",
-    "kW",
-    "VA",
-    "kVA",
-    "var",
-    "kvar",
-    "Hz",
-    "kHz",
-    "kWh",
-    "Wh",
-    "h",
-    "%",
-    "rpm",
-}
-UNITS = NO_PROTOCOL_UNITS | {"Nm", "bar", "m³/h", "°C", "mm/s"}
+UNITS = {
+    "V", "A", "W", "kW", "VA", "kVA", "var", "kvar", "Hz", "kHz", "kWh", "Wh", "h", "%", "rpm", "Nm", "bar",
+    "m³/h", "°C", "mm/s",
+}  # fmt: skip
 
 
 def profile(name: str) -> Profile:
@@ -113,17 +102,29 @@ def test_no_request_breaks_the_profiles_own_rules(name: str, tmp_path: Path) -> 
         for tag in settings.tags.values()
         for i in range(tag.count)
     }
-    armed = {
-        (stretch.table, address)
-        for stretch in (settings.comm_watchdog.armed_by if settings.comm_watchdog else ())
-        for address in stretch.on_wire(settings.address_base)
-    }
+    allowed = declared | addresses(settings, settings.readable)
+    never = addresses(settings, settings.never_read)
     for plan in plan_groups(settings):
         for block in coalesce(plan.spans, limits):
             asked = {(block.table, block.address + i) for i in range(block.count)}
             assert block.count <= settings.max_registers
-            assert asked <= declared
-            assert not asked & armed
+            assert asked <= allowed
+            assert not asked & never
+
+
+def addresses(settings: ModbusMachine, stretches: Sequence[AddressRange]) -> set[tuple[Table, int]]:
+    return {
+        (one.table, address) for one in stretches for address in range(*one.on_wire(settings.address_base))
+    }
+
+
+def test_no_gap_is_bridged_over_registers_that_arm_a_watchdog(tmp_path: Path) -> None:
+    """However wide a gap may be: the drive would trip as soon as the agent stops."""
+    keys = "profile: siemens-sinamics, profile_tags: [], max_gap: 60, max_registers: 100"
+    keys += ', tags: {below: {address: "holding:98"}, above: {address: "holding:121"}}'
+    settings = machine(tmp_path, keys)
+    blocks = [block for plan in plan_groups(settings) for block in coalesce(plan.spans, limits_of(settings))]
+    assert [(block.address, block.count) for block in blocks] == [(97, 1), (120, 1)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -200,6 +201,16 @@ async def test_worked_example(name: str, tmp_path: Path) -> None:
         asked = [request[7:12] for request in device.requests]
     assert asked == [bytes.fromhex(request) for request in answers]
     assert {tag: value for tag, (value, _) in found.items()} == pytest.approx(expected, rel=1e-6)
+
+
+async def test_what_a_pump_does_not_have_is_no_value(tmp_path: Path) -> None:
+    """Grundfos: 0xFFFF is "not available" in one register and in two, and never 6553.5."""
+    async with Liar(holding(300, "FFFF" * 40)) as device:
+        reader = driver(tmp_path, "profile: grundfos-cim", device.port)
+        await reader.connect()
+        found = by_name(await reader.read(reader.groups[0]))
+        await reader.close()
+    assert set(found.values()) == {missing(Reason.INVALID_VALUE)}
 
 
 async def test_banner_example(tmp_path: Path) -> None:
