@@ -22,9 +22,9 @@ from edge_agent.settings.sources import Sources
 from edge_agent.settings.translate import translate
 from edge_agent.units import UnitError, parse_duration
 
-_FACTS = frozenset({"device", "source", "firmware", "verified", "not_known", "notes", "params"})
+FACTS = frozenset({"device", "source", "firmware", "verified", "not_known", "notes", "params"})
 """What stays in the profile."""
-_ELSEWHERE: Mapping[str, tuple[str, ...]] = {"min_pause": ("comm", "pause"), "update_period": ("every",)}
+ELSEWHERE: Mapping[str, tuple[str, ...]] = {"min_pause": ("comm", "pause"), "update_period": ("every",)}
 """What has another name in a machine."""
 _BY_KEY = frozenset({"comm", "byte_order", "invalid", "comm_watchdog", "limits"})
 """Mappings that own settings change key by key; every other value they replace."""
@@ -139,8 +139,8 @@ class _Merging:
         for key, entry in self.profile.entries.items():
             if key == "update_period" and _duration(entry.value) <= _DEFAULT_EVERY:
                 continue
-            if key not in _FACTS and key != "tags":
-                _put(brought, _ELSEWHERE.get(key, (key,)), _copy(entry, self.entry.key.place))
+            if key not in FACTS and key != "tags":
+                _put(brought, ELSEWHERE.get(key, (key,)), _copy(entry, self.entry.key.place))
         tags = self._tags()
         self.machine.entries = _combined(self.machine, brought).entries
         if tags is not None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from edge_agent import registry
 from edge_agent.settings.check import check
 from edge_agent.settings.nodes import plain
-from edge_agent.settings.profiles import bundled
+from edge_agent.settings.profiles import ELSEWHERE, FACTS, bundled
 from edge_agent.settings.translate import translate
 from edge_agent.types import Kind, Reason, Value
 from edge_agent_drivers.modbus.address import Table
@@ -62,6 +62,12 @@ def test_profile_is_valid_and_says_where_it_is_from(name: str) -> None:
     # By type, so that a machine changes one and keeps the others.
     assert isinstance(made.byte_order, dict)
     assert made.byte_order
+
+
+def test_a_profile_says_only_what_a_machine_may_say() -> None:
+    """Every key of a profile is a fact for people, or arrives in the machine under a name it has."""
+    for key in Profile.model_fields.keys() - FACTS:
+        assert ELSEWHERE.get(key, (key,))[0] in ModbusMachine.model_fields, key
 
 
 @pytest.mark.parametrize("name", NAMES)

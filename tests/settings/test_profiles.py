@@ -261,3 +261,13 @@ def test_the_command_lists_and_shows_profiles() -> None:
     wrong = edge_agent("profiles", "abb-asc")
     assert wrong.returncode == 78
     assert "did you mean 'abb-acs'?" in wrong.stderr
+
+
+def test_read_says_what_silence_does(tmp_path: Path) -> None:
+    """On standard error, whether the machine answers or not, so that JSON stays clean."""
+    path = plant(tmp_path, "  m: {profile: ./meter.yaml, url: 'tcp://127.0.0.1:1', timeout: 200ms}\n")
+    path.write_text(f"state: {tmp_path}\n" + path.read_text())
+    result = edge_agent("read", "-c", str(path), "--json")
+    assert result.returncode == 75
+    assert "m: communication watchdog: It stops; timeout 30s; set in P1" in result.stderr
+    assert set(json.loads(result.stdout)["m"]) == {"current", "power", "energy"}
