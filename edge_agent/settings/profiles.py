@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edge_agent import registry
+from edge_agent.contracts.settings import TagSettings
 from edge_agent.settings import syntax
 from edge_agent.settings.nodes import Entry, ListNode, MapNode, Node, Place, ScalarNode, plain, text_of
 from edge_agent.settings.params import apply_params
@@ -200,7 +201,8 @@ class _Merging:
     def _misspelt(self, own: MapNode, theirs: MapNode) -> dict[str, Place]:
         """Own tags that only make sense as changes to one of the profile's, and are named like none."""
         tags = [entry.value for entry in theirs.entries.values() if isinstance(entry.value, MapNode)]
-        needed = set.intersection(*(set(tag.entries) for tag in tags)) if tags else set()
+        common = set.intersection(*(set(tag.entries) for tag in tags)) if tags else set()
+        needed = common - TagSettings.model_fields.keys()
         return {
             name: entry.key.place
             for name, entry in own.entries.items()
