@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_what_the_packages_read(wheel: Path) -> None:
-    """Scenarios, maps, device profiles, the demo's YAML and type markers travel in the wheel; tests do not."""
+    """Scenarios, maps, device profiles, the demo's YAML, type markers travel in the wheel; tests do not."""
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "edge_agent/demo/demo.yaml" in names
     assert "edge_agent_simulators/scenarios/demo.yaml" in names
