@@ -9,7 +9,7 @@ ARGS ?=
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev servers demo test check bench lock format lint types arch wheel-test clean
+.PHONY: help setup setup-dev servers demo test check bench prove lock format lint types arch wheel-test clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -64,6 +64,9 @@ check: lint types arch test  ## all of CI
 
 bench: $(VENV)/.dev  ## measure; needs a quiet machine
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+prove: $(VENV)/.dev servers  ## the long fault campaign; HOURS=4 for longer, SEED= for another
+	@$(BIN)/python -m tests.prove $(ARGS)
 
 lock:  ## make requirements/*.txt anew (needs uv)
 	@uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra demo --group build pyproject.toml -o requirements/runtime.txt

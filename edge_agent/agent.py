@@ -21,6 +21,7 @@ from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DriverError, told
+from edge_agent.pipeline.clockgate import ClockTrust
 from edge_agent.pipeline.machine import MachineLine, Shared
 from edge_agent.pipeline.observer import Observer, Observers
 from edge_agent.pipeline.outlets import Board, Place
@@ -78,6 +79,7 @@ class Agent:
 
     async def _start(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
         """Start every part; the stack ends them in reverse order."""
+        self._trust = await asyncio.to_thread(ClockTrust, self.clock, self.journal.path)
         await stack.enter_async_context(self.journal)
         self._watch_journal()
         board = await self._start_delivery(group, stack)
@@ -166,6 +168,8 @@ class Agent:
             models=self.folder / "agent" / "models",
             observer=self._observer,
             tag_topics=self.configuration.mqtt.payload in ("json", "both"),
+            trust=self._trust,
+            hold=self.configuration.clock.unsynced == "hold",
         )
         stored = await asyncio.to_thread(store.load)
         stack.push_async_callback(self._empty_journal)

@@ -23,6 +23,10 @@ class Clock:
         """Nanoseconds since 1970 UTC."""
         return time.time_ns()
 
+    def elapsed(self) -> int:
+        """Nanoseconds of this clock's time since some moment, whatever is done to the system's clock."""
+        return int(time.monotonic_ns() * self.rate)
+
 
 @dataclass(frozen=True, slots=True)
 class SimulatedClock(Clock):
@@ -41,17 +45,30 @@ class SimulatedClock(Clock):
         return self.epoch + int((time.monotonic_ns() - self.origin) * self.rate)
 
 
+SET_BACK = 7200
+"""Seconds: a clock set back by no more was a little ahead; one set back further was wrong before."""
+
+
 class Stamp:
-    """Timestamps for one machine that strictly increase, so that two scans never share a point's identity."""
+    """Timestamps for one machine that strictly increase, so that two scans never share a point's identity.
+
+    Where the clock is set back, time goes on at half its speed until the clock has caught up, so that delays
+    and periods do not stand still. Where it is set back by more than `SET_BACK`, the new time is believed:
+    stamps that are years ahead would hide everything that comes after them.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last = 0
+        self._at = clock.elapsed()
 
     def next(self) -> int:
-        """Now in ns, or one more than the last stamp where the clock has not moved or went back."""
-        self._last = max(self._clock.now(), self._last + 1)
-        return self._last
+        """Now in ns, later than the last stamp as far as that can be believed."""
+        now, elapsed = self._clock.now(), self._clock.elapsed()
+        if now <= self._last and self._last - now <= SET_BACK * SECOND:
+            now = self._last + max(1, (elapsed - self._at) // 2)
+        self._last, self._at = now, elapsed
+        return now
 
 
 def iso(ns: int) -> str:

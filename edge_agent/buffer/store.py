@@ -55,6 +55,8 @@ class Store:
         self._limit = max_size - 2 * self._wal_limit
         self._checkpointed = 0
         self._opened = 0
+        self._doubtful = False
+        """A sync has failed: what the WAL shows may never have reached the medium."""
         self._connection: sqlite3.Connection | None = None
         self._lock = FileLock(path.with_name(path.name + ".lock"))
 
@@ -139,6 +141,7 @@ class Store:
 
     def reopen(self, now: int) -> None:
         """Begin again on a fresh file handle: after a failed sync the old one can no longer be believed."""
+        self._doubtful = True
         self._drop_handle()
         self.dropped.clear()
         self._connect(now)
@@ -176,6 +179,8 @@ class Store:
         return self._rescuing(lambda: self._commit(commit), commit.created)
 
     def _commit(self, commit: Commit) -> Outcome:
+        if self._doubtful:
+            self._copy_wal()
         before = self.next_seq, self.rows, self.quarantined
         commit.first = commit.first or self.next_seq
         rows: list[Row] = []
@@ -193,6 +198,17 @@ class Store:
         self._checkpoint_if_due()
         self._look()
         return outcome
+
+    def _copy_wal(self) -> None:
+        """Move everything into the main file, with a sync that counts.
+
+        The system calls pages clean whose sync has failed, and SQLite writes no page again that is as it
+        should be: without this, a repeated commit would promise what only the system's memory holds.
+        """
+        busy, *_ = self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("the WAL could not be moved into the main file")
+        self._doubtful = False
 
     def _apply(self, commit: Commit, rows: list[Row], drops: Counter[str]) -> Outcome:
         removed = self._records.acknowledge(commit.acks)

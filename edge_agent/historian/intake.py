@@ -6,10 +6,11 @@ import asyncio
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from edge_agent.buffer import Journal
+from edge_agent.historian.claims import Claim, Claims
 from edge_agent.lineprotocol import Header, parse_head, split_head, split_header
 from edge_agent.mqtt import Message, MqttClient
 from edge_agent.types import Priority
@@ -65,6 +66,7 @@ class Intake:
         self._flushed = float("-inf")
         self._flushing: asyncio.Task[None] | None = None
         start = "/".join(prefix)
+        self.claims = Claims(client, start)
         for depth in range(3):
             pattern = "/".join([start, *["+"] * depth, "+", "readings"])
             client.subscribe(pattern, self._received, manual_ack=True, group="historian")
@@ -83,8 +85,27 @@ class Intake:
             return
         if not waiting.lines:
             message.ack()
-            return
-        self._keep(waiting)
+        elif self._claimed_by_another(waiting):
+            self.dropped["claimed"] += 1
+            message.ack()
+        else:
+            self._keep(waiting)
+
+    def _claimed_by_another(self, waiting: _Waiting) -> bool:
+        """Whether the machine is another agent's; the sender is told, and keeps the record apart."""
+        if (header := waiting.header) is None:
+            return False
+        machine = f"{waiting.root}/{waiting.machine}"
+        claim = self.claims.claim(machine, header.agent)
+        if claim is Claim.REFUSED:
+            owner = self.claims.owners[machine]
+            reason = f"the machine {waiting.machine} belongs to the agent {owner}: one needs another name"
+            self._tell(waiting.root, header.agent, {"refused": [header.seq], "reason": reason})
+        return claim is not Claim.OWN
+
+    def _tell(self, root: str, agent: str, content: Mapping[str, object]) -> None:
+        # Lost words cost nothing but a repeat: the agent sends again what it hears nothing about.
+        self._client.publish(f"{root}/_agents/{agent}/stored", json.dumps(content).encode())
 
     def _drop(self, message: Message, refusal: Refused) -> None:
         if not self.dropped[refusal.reason]:
@@ -164,8 +185,7 @@ class Intake:
             if one.header is not None:
                 stored[one.root, one.header.agent].append(one.header.seq)
         for (root, agent), seqs in stored.items():
-            # lost confirmations cost nothing but a repeat: the agent sends again what it hears nothing about
-            self._client.publish(f"{root}/_agents/{agent}/stored", json.dumps({"seqs": seqs}).encode())
+            self._tell(root, agent, {"seqs": seqs})
         for one in waiting:
             one.message.ack()
 

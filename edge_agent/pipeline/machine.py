@@ -19,6 +19,7 @@ from edge_agent.contracts.plugs import Column, Driver
 from edge_agent.contracts.settings import HealthSettings, MachineSettings
 from edge_agent.expressions import parse
 from edge_agent.pipeline.alerts import AlertPublisher, Record
+from edge_agent.pipeline.clockgate import ClockGate, ClockTrust
 from edge_agent.pipeline.fanout import Fanout
 from edge_agent.pipeline.features import FeatureRows
 from edge_agent.pipeline.observer import Observer
@@ -42,6 +43,9 @@ class Shared:
     models: Path
     observer: Observer
     tag_topics: bool
+    trust: ClockTrust
+    hold: bool
+    """Whether readings wait until the clock is set."""
 
 
 class MachineLine:
@@ -71,7 +75,13 @@ class MachineLine:
         self.sampler = Sampler(
             name,
             self.driver,
-            self.fanout,
+            ClockGate(
+                shared.trust,
+                shared.clock,
+                self.fanout,
+                hold=shared.hold,
+                on_drop=lambda count: observer.dropped("clock_unset", count),
+            ),
             shared.clock,
             on_failure=self._failed,
             on_recovery=self._recovered,

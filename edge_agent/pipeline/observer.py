@@ -25,8 +25,8 @@ class Observer:
     def alert(self, alert: Alert) -> None:
         """A condition changed its state."""
 
-    def dropped(self, reason: str) -> None:
-        """Something was dropped, for this reason."""
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """So much was dropped, for this reason."""
 
 
 class Observers(Observer):
@@ -60,7 +60,7 @@ class Observers(Observer):
         for observer in self._observers:
             observer.alert(alert)
 
-    def dropped(self, reason: str) -> None:
-        """Something was dropped, for this reason."""
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """So much was dropped, for this reason."""
         for observer in self._observers:
-            observer.dropped(reason)
+            observer.dropped(reason, count)

@@ -96,9 +96,9 @@ class PipelineVitals(Observer):
             scans.scanned(seconds, line.fanout.quality.counts()[0])
             scans.overruns = line.sampler.state.overruns
 
-    def dropped(self, reason: str) -> None:
+    def dropped(self, reason: str, count: int = 1) -> None:
         """Count a loss."""
-        self._vitals.drop(reason, 1)
+        self._vitals.drop(reason, count)
 
     @staticmethod
     def _tried(

@@ -33,9 +33,7 @@ KEYS: Mapping[str, str] = {
 }
 """Path (`*` is any name) -> what to do until it works."""
 
-VALUES: Mapping[str, tuple[str, str]] = {
-    "clock.unsynced": ("hold", "holding back until the clock is set comes later; use send_flagged"),
-}
+VALUES: Mapping[str, tuple[str, str]] = {}
 """Path -> one value that doesn't work yet, and what to do."""
 
 URLS: Mapping[str, str] = {

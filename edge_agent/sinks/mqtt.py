@@ -52,6 +52,7 @@ class MqttSink(Sink):
         self._roots = {machine: configuration.root(machine) for machine in configuration.machines}
         self._awaited: set[int] = set()
         self._confirmed: set[int] = set()
+        self._refused: dict[int, str] = {}
         self._news = asyncio.Event()
         self._historian_came = False
         will = Will(self.status_topic, _json({"state": "offline", "reason": "connection lost"}))
@@ -109,7 +110,8 @@ class MqttSink(Sink):
         self._confirmed &= wanted
         self._awaited = wanted - self._confirmed
         lost = asyncio.ensure_future(self.client.lost())
-        refused: dict[int, str] = {}
+        self._refused.clear()
+        refused = self._refused
         try:
             while True:
                 self._historian_came = False
@@ -181,14 +183,17 @@ class MqttSink(Sink):
             self._news.set()
 
     def _stored(self, message: Message) -> None:
-        """The historian's word on what it has on its medium: `{"seqs": [...]}`."""
+        """The historian's word: `seqs` are on its medium, `refused` will never be, for `reason`."""
         try:
-            seqs = {int(seq) for seq in json.loads(message.payload)["seqs"]}
-        except (ValueError, TypeError, KeyError) as error:
+            word = json.loads(message.payload)
+            refused = {int(seq): str(word["reason"]) for seq in word.get("refused", ())}
+            seqs = {int(seq) for seq in word.get("seqs", ())}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("a confirmation on %s that is none was ignored: %r", message.topic, error)
             return
+        self._refused |= {seq: why for seq, why in refused.items() if seq in self._awaited}
         self._confirmed |= seqs & self._awaited
-        self._awaited -= seqs
+        self._awaited -= seqs | refused.keys()
         self._news.set()
 
 
