@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent import control, registry
+from edge_agent.cli.plan import show_plan
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError
@@ -17,12 +18,18 @@ from edge_agent.settings.load import require
 from edge_agent.settings.models import Configuration
 from edge_agent.settings.report import watchdogs
 from edge_agent.settings.state import state_folder
+from edge_agent.types import Reason
 
 
-def read(config: Path, machine: str | None, *, json_output: bool) -> int:
-    """Read every tag of the machines (or one) once; 0, 1 with bad tags, 75 with unreachable machines."""
+def read(config: Path, machine: str | None, *, json_output: bool, plan: bool = False) -> int:
+    """Read every tag of the machines (or one) once; 0, 1 with bad tags, 75 with unreachable machines.
+
+    With `plan` nothing is read: the requests it would take are shown.
+    """
     configuration = require(config)
     wanted = _wanted(configuration, machine)
+    if plan:
+        return show_plan(wanted, json_output=json_output)
     state = state_folder(configuration)
     marks = {name: settings.fingerprint for name, settings in wanted.items()}
     answer = control.ask(state, {"command": "read", "machines": marks})
@@ -43,7 +50,12 @@ def read(config: Path, machine: str | None, *, json_output: bool) -> int:
     if any(result["error"] for result in results.values()):
         return 75
     cells = [cell for result in results.values() for cell in result["tags"].values()]
-    return 1 if any(cell["quality"] == "bad" for cell in cells) else 0
+    return 1 if any(_is_bad(cell) for cell in cells) else 0
+
+
+def _is_bad(cell: dict[str, Any]) -> bool:
+    # A rate needs a second scan: that one scan has none is nothing wrong.
+    return bool(cell["quality"] == "bad" and cell["reason"] != Reason.WAITING_FOR_INITIAL_DATA)
 
 
 def _wanted(configuration: Configuration, machine: str | None) -> dict[str, MachineSettings]:

@@ -27,7 +27,7 @@ class PlannedRequest:
 
     every: float
     what: str
-    """What it asks for, as holding:100..105."""
+    """What it asks for, as holding:100-105."""
     tags: tuple[str, ...]
     """The tags whose values lie in it."""
     addresses: int

@@ -31,7 +31,6 @@ EXPECTED: Mapping[str, str] = {
 KNOWN_ALTERNATIVES: Mapping[str, str] = {
     "deadband": "a number in the tag's unit, or a percentage of its range such as 1%",
     "byte_order": "ABCD, DCBA, BADC or CDAB, or a mapping by type like {float32: CDAB}",
-    "invalid": "a list, as [0xFFFF], or at a machine by type like {uint16: [0xFFFF]}",
     "health": "a mapping, or off",
     "comm_watchdog": "a mapping, or off",
     "identity": "a mapping, or off",

@@ -100,10 +100,10 @@ def test_the_plan_of_a_pump_can_be_printed() -> None:
     planned = outline(plan_groups(pump), limits_of(pump), pump.endpoint)
     assert [(one.every, one.what, one.addresses, one.wasted) for one in planned] == snapshot(
         [
-            (1.0, "holding:100..105 (6 registers, 3 values)", 6, 1),
-            (1.0, "input:12..12 (1 registers, 1 values)", 1, 0),
-            (1.0, "coil:3..3 (1 bits, 1 values)", 1, 0),
-            (3600.0, "holding:200..207 (8 registers, 1 values)", 8, 0),
+            (1.0, "holding:100-105", 6, 1),
+            (1.0, "input:12", 1, 0),
+            (1.0, "coil:3", 1, 0),
+            (3600.0, "holding:200-207", 8, 0),
         ]
     )
 

@@ -24,7 +24,7 @@ def outline(plans: Sequence[GroupPlan], limits: Limits, endpoint: Endpoint) -> I
             wanted = {span.address + i for span in block.spans for i in range(span.count)}
             yield PlannedRequest(
                 every=plan.group.every,
-                what=str(block),
+                what=block.where,
                 tags=tuple(span.name for span in block.spans),
                 addresses=block.count,
                 wasted=block.count - len(wanted),

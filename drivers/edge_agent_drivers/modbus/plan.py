@@ -60,6 +60,12 @@ class Block:
         """What identifies the request."""
         return self.table, self.address, self.count
 
+    @property
+    def where(self) -> str:
+        """The addresses as they go over the wire, like holding:100-105."""
+        last = self.address + self.count - 1
+        return f"{self.table}:{self.address}" + (f"-{last}" if self.count > 1 else "")
+
     def __str__(self) -> str:
         what = "bits" if self.table.bits else "registers"
         last = self.address + self.count - 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, FiniteFloat, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, FiniteFloat, model_validator
 
 from edge_agent.contracts.settings import MachineSettings, Name, StrictModel, TagSettings
 from edge_agent.units import Duration
@@ -49,6 +49,12 @@ class CommSettings(StrictModel):
 _NOT_YET = {"udp": "UDP", "tls": "TLS", "rtu": "serial lines", "rtu+tcp": "RTU over TCP"}
 
 
+def _by_type(written: object) -> object:
+    if isinstance(written, list):
+        raise ValueError("at a machine invalid values go by type: write {uint16: [0xFFFF], int16: [0x8000]}")
+    return written
+
+
 class ModbusMachine(MachineSettings):
     """A Modbus device."""
 
@@ -75,7 +81,7 @@ class ModbusMachine(MachineSettings):
     """All that may be read; no request leaves a stretch, and gaps are bridged only inside. [] for all."""
     holes: list[AddressRangeField] = []
     """Stretches that are never read, as holding:40-49."""
-    invalid: dict[Type, list[int | FiniteFloat]] = {}
+    invalid: Annotated[dict[Type, list[int | FiniteFloat]], BeforeValidator(_by_type)] = {}
     """Raw values that mean "no value", by type, for tags that do not say their own: {uint16: [0xFFFF]}."""
     comm: CommSettings = CommSettings()
     profile: str | None = None

@@ -125,8 +125,9 @@ def overlaps(machine: ModbusMachine) -> Iterator[Problem]:
         if where == table and first < end and before is not None and not _same(machine, before, tag):
             yield (
                 ("tags", name, "address"),
-                f"{tag.address} is read as {tag.wire_type} here and as part of the {before.wire_type} "
-                f"'{holder}'; for several things in one word, name its bits: {{0: ready}}, else correct one",
+                f"{tag.address} is read as {tag.wire_type} here and is part of '{holder}', which is "
+                f"{before.wire_type}; for several things in one word, name its bits: {{0: ready}}, "
+                "else correct one",
             )
         if where != table or first + count > end:
             table, end, holder, before = where, first + count, name, tag

@@ -93,6 +93,14 @@ class NamedBits(NamedTuple):
     settings: BitSettings
 
 
+def _no_number(written: object) -> object:
+    if isinstance(written, int | float):
+        raise ValueError(
+            "this names the tag of the register that holds it: write scale: 0.1 where it is fixed"
+        )
+    return written
+
+
 class ModbusTag(TagSettings):
     """One value of a Modbus device."""
 
@@ -111,9 +119,9 @@ class ModbusTag(TagSettings):
     offset: FiniteFloat = 0.0
     scaling: ScalingSettings | None = None
     """Instead of scale and offset: two points."""
-    scale_from: str | None = None
+    scale_from: Annotated[str | None, BeforeValidator(_no_number)] = None
     """The tag that holds the power of ten to multiply with (SunSpec); `scale` and `offset` come after it."""
-    decimals_from: str | None = None
+    decimals_from: Annotated[str | None, BeforeValidator(_no_number)] = None
     """The tag that holds the number of decimals: raw / 10^n; `scale` and `offset` come after it."""
     signal: Literal["4-20mA"] | None = None
     """NAMUR NE 43: below 3.6 or above 21 mA the sensor has failed. 4 and 20 mA are the two points of

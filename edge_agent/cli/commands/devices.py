@@ -13,9 +13,10 @@ from edge_agent.cli.commands.app import ConfigFile, Json, app, ask
 def read(
     config: ConfigFile,
     machine: Annotated[str | None, typer.Argument(help="Only this machine.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show the requests it takes.")] = False,
     json_output: Json = False,
 ) -> None:
     """Read every tag once and show the values as a table."""
     from edge_agent.cli.read import read as run_read
 
-    ask(run_read, config, machine, json_output=json_output)
+    ask(run_read, config, machine, json_output=json_output, plan=plan)
