@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -16,8 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.prove import kills, power
+from tests.prove import flips, kills, outage, power
 
+WEEK = 7 * 86_400
+"""Seconds; 500 tags at 1 Hz are 302 million readings in it."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,6 +34,7 @@ class Row:
     found: dict[str, int]
     seconds: float
     seed: int
+    note: str = ""
 
     @property
     def good(self) -> bool:
@@ -48,12 +52,39 @@ def _kills(seed: int) -> Row:
         return _row("SIGKILL", "kills", kills.campaign(Path(folder), 1000, seed), seed)
 
 
+def _flips(seed: int) -> Row:
+    return _row("flipped bits", "flips", flips.campaign(10_000, seed), seed)
+
+
+def _week_with_room(seed: int) -> Row:
+    return _week("week away, with room", 64 * 1024**3, seed)
+
+
+def _week_at_2_gib(seed: int) -> Row:
+    return _week("week away, at 2 GiB", 2 * 1024**3, seed)
+
+
+def _week(name: str, max_size: int, seed: int) -> Row:
+    with tempfile.TemporaryDirectory(prefix="edge-agent-week-") as folder:
+        account = asyncio.run(outage.outage(Path(folder), WEEK, max_size=max_size, seed=seed))
+    found = {
+        "lost": account.lost,
+        "made up": account.fake,
+        "repeated": account.repeated,
+        "out of order": account.disordered,
+        "uncounted": account.uncounted,
+        "bytes over the size": max(0, account.most_bytes - max_size),
+    }
+    note = f"{account.dropped:,} dropped and counted, at most {account.most_bytes / 1024**3:.2f} GiB"
+    return Row(name, account.emitted, "scans", found, account.seconds, seed, note)
+
+
 def _row(name: str, unit: str, tally: power.Tally, seed: int) -> Row:
     found = {"lost": tally.lost, "made up": tally.fake, "uncounted": tally.uncounted, "broken": tally.broken}
     return Row(name, tally.cuts, unit, found, tally.seconds, seed)
 
 
-CAMPAIGNS: tuple[Callable[[int], Row], ...] = (_power, _kills)
+CAMPAIGNS: tuple[Callable[[int], Row], ...] = (_power, _kills, _flips, _week_with_room, _week_at_2_gib)
 
 
 def rows(seed: int, hours: float) -> Iterator[Row]:
@@ -83,6 +114,7 @@ def main() -> int:
         good = good and row.good
         found = ", ".join(f"{count} {what}" for what, count in row.found.items())
         text = f"{row.name:<24} {row.count:>9,} {row.unit:<8} {found}; seed {row.seed}, {row.seconds:.0f} s"
+        text += f"; {row.note}" if row.note else ""
         print(json.dumps(asdict(row)) if options.json else text, flush=True)
     print("nothing was lost, made up or left uncounted" if good else "FOUND SOMETHING", file=sys.stderr)
     return 0 if good else 1
