@@ -5,12 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from edge_agent import registry
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.expressions import ExpressionError, parse
+from edge_agent.settings import connections
 from edge_agent.settings.models import Configuration
 from edge_agent.settings.nodes import Entry, ListNode, MapNode, Node, Place, ScalarNode, text_of
 from edge_agent.settings.problems import Problem, at, did_you_mean
@@ -35,7 +34,7 @@ def of_machines(root: MapNode) -> Iterator[Problem]:
         yield from _machine_name(name, entry)
         if isinstance(entry.value, MapNode):
             yield from _machine(entry.value, entry.key.place)
-    yield from _one_protocol_per_address(root)
+    yield from connections.of_ports(root)
 
 
 def _machine_name(name: str, entry: Entry) -> Iterator[Problem]:
@@ -154,64 +153,6 @@ def _no_tag(place: Place, tag: str, names: list[str], code: str = "E204") -> Pro
     if not hint and len(names) <= 12:
         hint = f"its tags are {', '.join(names)}" if names else "the machine has none"
     return at(place, code, f"this machine has no tag '{tag}'", hint)
-
-
-class _Connection(NamedTuple):
-    """Where a machine is and what is spoken there."""
-
-    place: tuple[str, str, int]
-    """udp or tcp (two things that may share a number), host, port."""
-    speech: str
-
-
-def _one_protocol_per_address(root: MapNode) -> Iterator[Problem]:
-    seen: dict[tuple[str, str, int], tuple[str, str, str]] = {}
-    for name, _, node in root.mappings("machines"):
-        url, driver = text_of(node.get("url")), text_of(node.get("driver"))
-        connection = _connection(url) if url else None
-        # A driver that is not known at all is named where it stands.
-        if connection is None or driver not in registry.driver_names():
-            continue
-        speech = connection.speech
-        first, first_driver, first_speech = seen.setdefault(connection.place, (name, driver, speech))
-        _, host, port = connection.place
-        if first_driver != driver:
-            message = f"{host}:{port} is read as {driver} here and as {first_driver} by '{first}'"
-            yield at(node.entries["url"].value.place, "E209", message, "one of the two ports is wrong")
-        elif first_speech != speech:
-            message = f"{host}:{port} is read over {speech}:// here and over {first_speech}:// by '{first}'"
-            hint = "one port speaks one protocol: write the same in both, as the gateway is set"
-            yield at(node.entries["url"].value.place, "E209", message, hint)
-
-
-_PORTS = {"tcp": 502, "udp": 502, "rtu+tcp": 502, "tls": 802, "opc.tcp": 4840}
-
-
-def _connection(url: str) -> _Connection | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return None
-    if not parts.hostname or not port:
-        return None
-    return _Connection(("udp" if parts.scheme == "udp" else "tcp", parts.hostname, port), parts.scheme)
-
-
-def of_lines(root: MapNode, machines: Mapping[str, MachineSettings]) -> Iterator[Problem]:
-    """One setting for each serial line that machines share."""
-    seen: dict[str, tuple[str, str]] = {}
-    for name, machine in machines.items():
-        line = machine.serial_line()
-        if line is None:
-            continue
-        port, how = line
-        first, first_how = seen.setdefault(port, (name, how))
-        node = root.get("machines", name, "url")
-        if first_how != how:
-            message = f"{port} is read with {how} here and with {first_how} by '{first}'"
-            hint = "all devices of a line have the same settings; correct one, or set the device"
-            yield at(node.place if node else root.place, "E211", message, hint)
 
 
 def of_plant(root: MapNode, top: Configuration) -> Iterator[Problem]:

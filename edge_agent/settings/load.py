@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from edge_agent import registry
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.settings import advice, crosscheck, notyet, profiles, shape
+from edge_agent.settings import advice, connections, crosscheck, notyet, profiles, shape
 from edge_agent.settings.models import SCAN_CLASSES, Configuration
 from edge_agent.settings.nodes import Entry, MapNode, Place, plain, text_of
 from edge_agent.settings.problems import Problem, at, closest, did_you_mean, in_order
@@ -104,7 +104,7 @@ class _Build:
             self._machine(name, entry, node)
         self.problems += self.secrets.problems
         self.problems += crosscheck.of_machines(self.root)
-        self.problems += crosscheck.of_lines(self.root, self.machines)
+        self.problems += connections.of_lines(self.root, self.machines)
         self.problems += crosscheck.of_fields(self.root, self.machines)
         self.problems += advice.of_machines(self.root, self.machines)
         if top is None:

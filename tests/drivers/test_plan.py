@@ -11,9 +11,10 @@ from inline_snapshot import snapshot
 from edge_agent.types import Kind
 from edge_agent_drivers.codec import Field
 from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.columns import plan_groups
 from edge_agent_drivers.modbus.limits import Limits
 from edge_agent_drivers.modbus.outline import outline
-from edge_agent_drivers.modbus.plan import Span, coalesce, limits_of, plan_groups
+from edge_agent_drivers.modbus.plan import Span, coalesce
 from edge_agent_drivers.modbus.settings import ModbusMachine
 
 TYPES = {1: "uint16", 2: "float32", 4: "float64"}
@@ -97,7 +98,7 @@ def test_the_plan_of_a_pump_can_be_printed() -> None:
             "serial": {"address": "holding:200", "type": "string", "length": 15, "every": "1h"},
         },
     )
-    planned = outline(plan_groups(pump), limits_of(pump), pump.endpoint)
+    planned = outline(plan_groups(pump), pump.limits, pump.endpoint)
     assert [(one.every, one.what, one.addresses, one.wasted) for one in planned] == snapshot(
         [
             (1.0, "holding:100-105", 6, 1),

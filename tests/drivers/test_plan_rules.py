@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from edge_agent_drivers.codec import Field
 from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.columns import plan_groups
 from edge_agent_drivers.modbus.endpoint import parse_endpoint
 from edge_agent_drivers.modbus.limits import Limits, Stretch
 from edge_agent_drivers.modbus.outline import line_time, outline
-from edge_agent_drivers.modbus.plan import Block, Span, coalesce, halves, limits_of, plan_groups
+from edge_agent_drivers.modbus.plan import Block, Span, coalesce, halves
 from edge_agent_drivers.modbus.settings import ModbusMachine
 from tests.drivers.test_plan import SPANS, machine, span
 
@@ -22,7 +23,7 @@ from tests.drivers.test_plan import SPANS, machine, span
 def requests(**keys: Any) -> list[str]:
     """What is read, in order."""
     made = machine(**keys)
-    return [one.what for one in outline(plan_groups(made), limits_of(made), made.endpoint)]
+    return [one.what for one in outline(plan_groups(made), made.limits, made.endpoint)]
 
 
 def values(*addresses: int, type_: str = "uint16", **more: Any) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def test_ten_thousand_tags_of_yaml_are_planned_in_a_second() -> None:
     """From settings to requests: 10,000 tags within a second, reading them from YAML not counted."""
     made: ModbusMachine = machine(tags=values(*range(0, 20_000, 2), type_="float32"))
     started = time.process_time()
-    planned = list(outline(plan_groups(made), limits_of(made), made.endpoint))
+    planned = list(outline(plan_groups(made), made.limits, made.endpoint))
     assert time.process_time() - started < 1
     assert len(planned) == -(-20_000 // 64)
 

@@ -17,7 +17,8 @@ from edge_agent.settings.profiles import ELSEWHERE, FACTS, bundled
 from edge_agent.settings.translate import translate
 from edge_agent.types import Kind, Reason, Value
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.plan import coalesce, limits_of, plan_groups
+from edge_agent_drivers.modbus.columns import plan_groups
+from edge_agent_drivers.modbus.plan import coalesce
 from edge_agent_drivers.modbus.profile import Profile
 from edge_agent_drivers.modbus.ranges import AddressRange
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -102,7 +103,7 @@ def test_a_machine_with_the_profile_and_a_url_passes_check(
 def test_no_request_breaks_the_profiles_own_rules(name: str, tmp_path: Path) -> None:
     """Every planned request is short enough, asks only for declared registers, and arms no watchdog."""
     settings = machine(tmp_path, f"profile: {name}, {PARAMS.get(name, 'label: m')}")
-    limits = limits_of(settings)
+    limits = settings.limits
     declared = {
         (tag.address.table, tag.address.on_wire(settings.address_base) + i)
         for tag in settings.tags.values()
@@ -129,7 +130,7 @@ def test_no_gap_is_bridged_over_registers_that_arm_a_watchdog(tmp_path: Path) ->
     keys = "profile: siemens-sinamics, profile_tags: [], max_gap: 60, max_registers: 100"
     keys += ', tags: {below: {address: "holding:98"}, above: {address: "holding:121"}}'
     settings = machine(tmp_path, keys)
-    blocks = [block for plan in plan_groups(settings) for block in coalesce(plan.spans, limits_of(settings))]
+    blocks = [block for plan in plan_groups(settings) for block in coalesce(plan.spans, settings.limits)]
     assert [(block.address, block.count) for block in blocks] == [(97, 1), (120, 1)]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.settings import crosscheck
+from edge_agent.settings import connections
 from edge_agent.settings.nodes import MapNode
 from edge_agent.settings.sources import Sources
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -45,7 +45,7 @@ def tree(folder: Path, *urls: str) -> MapNode:
 )
 def test_one_port_speaks_one_protocol(tmp_path: Path, first: str, second: str, message: str | None) -> None:
     """Two framings or drivers on one host and port are an error where the second stands."""
-    found = [p for p in crosscheck.of_machines(tree(tmp_path, first, second)) if p.code == "E209"]
+    found = [p for p in connections.of_ports(tree(tmp_path, first, second)) if p.code == "E209"]
     if message is None:
         assert found == []
     else:
@@ -74,6 +74,6 @@ def test_one_serial_line_has_one_setting(tmp_path: Path, first: str, second: str
         f"m{number}": ModbusMachine.model_construct(driver="modbus", url=url, tags={})
         for number, url in enumerate(urls)
     }
-    found = list(crosscheck.of_lines(tree(tmp_path, *urls), machines))
+    found = list(connections.of_lines(tree(tmp_path, *urls), machines))
     assert [said in problem.message for problem in found] == ([True] if said else [])  # type: ignore[operator]
     assert [(problem.code, problem.line) for problem in found] == ([("E211", 9)] if said else [])

@@ -9,11 +9,11 @@ from edge_agent.contracts.plugs import Driver, PlannedRequest
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
+from edge_agent_drivers.modbus.columns import plan_groups
 from edge_agent_drivers.modbus.faults import LineFault
 from edge_agent_drivers.modbus.identity import confirm
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.outline import outline
-from edge_agent_drivers.modbus.plan import limits_of, plan_groups
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -36,7 +36,7 @@ class ModbusDriver(Driver):
         self._machine, self._settings = machine, settings
         self._stamp = Stamp(clock)
         self._plans = plan_groups(settings)
-        self._limits = limits_of(settings)
+        self._limits = settings.limits
         self._endpoint = endpoint = settings.endpoint
         self._line = ModbusLine(
             str(endpoint),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edge_agent.contracts.plugs import PlannedRequest
+from edge_agent_drivers.modbus.columns import GroupPlan
 from edge_agent_drivers.modbus.endpoint import Endpoint
 from edge_agent_drivers.modbus.limits import Limits
-from edge_agent_drivers.modbus.plan import Block, GroupPlan, coalesce
+from edge_agent_drivers.modbus.plan import Block, coalesce
 
 _QUESTION_BYTES = 8
 _ANSWER_BYTES = 5

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from edge_agent.types import Status
 from edge_agent.units import format_duration
 from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.columns import GroupPlan
 from edge_agent_drivers.modbus.derive import Derivations
 from edge_agent_drivers.modbus.faults import (
     BEHIND_GATEWAY,
@@ -27,7 +28,7 @@ from edge_agent_drivers.modbus.faults import (
     Refused,
     WrongCount,
 )
-from edge_agent_drivers.modbus.plan import Block, GroupPlan, Span, coalesce, halves, make_block
+from edge_agent_drivers.modbus.plan import Block, Span, coalesce, halves, make_block
 from edge_agent_drivers.modbus.row import SEARCH_BUDGET, Device, Row
 
 log = logging.getLogger(__name__)

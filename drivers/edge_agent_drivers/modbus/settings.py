@@ -16,8 +16,10 @@ from edge_agent_drivers.modbus.endpoint import Endpoint, parse_endpoint
 from edge_agent_drivers.modbus.identity import IdentitySettings
 from edge_agent_drivers.modbus.limits import MOST_BITS, Limits, Stretch
 from edge_agent_drivers.modbus.orders import Orders
+from edge_agent_drivers.modbus.plan import Span, count_requests
 from edge_agent_drivers.modbus.ranges import AddressRange, AddressRangeField
-from edge_agent_drivers.modbus.tags import MOST_REGISTERS, WHOLE, ModbusTag, Type, located
+from edge_agent_drivers.modbus.tagcheck import WHOLE
+from edge_agent_drivers.modbus.tags import MOST_REGISTERS, ModbusTag, Type, located
 from edge_agent_drivers.modbus.watchdog import ModbusWatchdog, armed_tags
 from edge_agent_drivers.scaling import ne43
 
@@ -167,10 +169,13 @@ class ModbusMachine(MachineSettings):
 
     def request_counts(self) -> Mapping[float, int]:
         """Scan rate -> requests that its tags take."""
-        # Imported here, as the planner knows the settings.
-        from edge_agent_drivers.modbus.plan import count_requests
-
-        return count_requests(self)
+        spans: dict[float, list[Span]] = {}
+        for name, tag in self.tags.items():
+            address = tag.address.on_wire(self.address_base)
+            span = Span(name, 0, tag.address.table, address, tag.count, None)
+            spans.setdefault(self.rate_of(tag), []).append(span)
+        limits = self.limits
+        return {every: count_requests(members, limits) for every, members in spans.items()}
 
     def remarks(self) -> Iterator[Problem]:
         """What is possible and probably a slip: values of different types on the same registers."""
