@@ -48,7 +48,7 @@ def test_help_is_there_at_once() -> None:
         edge_agent("--help")
         times.append(time.monotonic() - started)
     assert min(times) <= 0.3, times
-    for command in ("demo", "run", "historian", "check", "read", "simulate"):
+    for command in ("demo", "run", "historian", "check", "read", "profiles", "simulate"):
         assert command in shown.stdout
         assert "Example:" in edge_agent(command, "--help").stdout
 
