@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -241,6 +242,30 @@ def test_the_watchdog_of_any_driver(tmp_path: Path) -> None:
         "      comm_watchdog: {text: It stops, timeout: 30s}}\n",
     )
     assert [problem.code for problem in load(path, env={}).problems] == ["W312"]
+
+
+VALUES = (
+    "off", "~", "3", "0.5", "text", "[1, a]", "{a: 1}", "[]", "{}", "-1", "1h", "[current]", "*a", "&a {b: c}",
+    "!secret x", "{power: off}", "{current: {scaling: {raw: [0, 1], eng: [0, 2]}}}", "{ratio: [1]}",
+)  # fmt: skip
+KEYS = ("profile_tags", "tags", "params", "identity", "comm_watchdog", "every", "scan", "byte_order", "invalid",
+        "comm", "driver", "health", "readable", "holes", "max_registers", "measurement")  # fmt: skip
+
+
+def test_no_mistake_is_an_exception(tmp_path: Path) -> None:
+    """Whatever a machine and a profile of one's own say: problems, or a configuration."""
+    chance = random.Random(12)
+    lines = METER.splitlines()
+    for _ in range(200):
+        meter = list(lines)
+        for _ in range(chance.randint(0, 3)):
+            at = chance.randrange(len(meter))
+            meter[at] = chance.choice(["", f"{meter[at].split(':')[0]}: {chance.choice(VALUES)}"])
+        keys = chance.sample(KEYS, chance.randint(0, 4))
+        said = "".join(f"    {key}: {chance.choice(VALUES)}\n" for key in keys)
+        text = f"  m:\n    profile: ./meter.yaml\n    url: tcp://10.0.0.1\n{said}"
+        result = check([plant(tmp_path, text, "\n".join(meter))], env={})
+        assert result.problems or result.files[0].usable, text
 
 
 def edge_agent(*arguments: str) -> subprocess.CompletedProcess[str]:
