@@ -245,11 +245,14 @@ def test_the_watchdog_of_any_driver(tmp_path: Path) -> None:
 
 
 VALUES = (
-    "off", "~", "3", "0.5", "text", "[1, a]", "{a: 1}", "[]", "{}", "-1", "1h", "[current]", "*a", "&a {b: c}",
-    "!secret x", "{power: off}", "{current: {scaling: {raw: [0, 1], eng: [0, 2]}}}", "{ratio: [1]}",
+    "off", "~", "3", "0.5", "text", "[1, a]", "{a: 1}", "[]", "{}", "-1", "1h", "[current]", "*a",
+    "&a {b: c}", "!secret x", "{power: off}", "{current: {scaling: {raw: [0, 1], eng: [0, 2]}}}",
+    "{ratio: [1]}",
 )  # fmt: skip
-KEYS = ("profile_tags", "tags", "params", "identity", "comm_watchdog", "every", "scan", "byte_order", "invalid",
-        "comm", "driver", "health", "readable", "holes", "max_registers", "measurement")  # fmt: skip
+KEYS = (
+    "profile_tags", "tags", "params", "identity", "comm_watchdog", "every", "scan", "byte_order", "invalid",
+    "comm", "driver", "health", "readable", "holes", "max_registers", "measurement",
+)  # fmt: skip
 
 
 def test_no_mistake_is_an_exception(tmp_path: Path) -> None:
