@@ -27,7 +27,7 @@ from tests.drivers.stage import Liar, by_name, missing
 
 NAMES = registry.profile_names("modbus")
 README = Path(__file__).parents[2] / "drivers" / "README.md"
-PARAMS: Mapping[str, str] = {"omron-e5": "params: {decimals: 1}"}
+PARAMS: Mapping[str, str] = dict.fromkeys(("eurotherm-3200", "omron-e5"), "params: {decimals: 1}")
 """What a profile needs of the engineer."""
 UNITS = {
     "V", "A", "W", "kW", "VA", "kVA", "var", "kvar", "Hz", "kHz", "kWh", "Wh", "h", "%", "rpm", "Nm", "bar",
@@ -92,10 +92,12 @@ def test_a_machine_with_the_profile_and_a_url_passes_check(
     path.write_text(f"site: s\nmachines:\n  m: {{{driver_key}profile: {name}, url: tcp://10.0.0.1}}\n")
     result = check([path], env={})
     assert result.exit_code == 0, result.text()
-    expected = ["W311"] if name in PARAMS else []
-    if not any(tag.tag(n, tag.wire_type).kind is Kind.MEASUREMENT and not tag.bits
-               for n, tag in profile(name).tags.items()):  # fmt: skip
-        expected.append("W306")
+    made = profile(name)
+    scaled = {tag for param in made.params.values() if param.default is None for tag in param.scales}
+    left = [tag.tag(key, tag.wire_type).kind for key, tag in made.tags.items() if key not in scaled]
+    expected = ["W311"] if scaled else []
+    if Kind.MEASUREMENT not in left:
+        expected.append("W306" if left else "W305")
     assert sorted(problem.code for problem in result.problems) == sorted(expected)
 
 
