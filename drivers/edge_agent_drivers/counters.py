@@ -37,7 +37,10 @@ class CounterRate:
         """Steps back that were no rollover."""
 
     def take(self, value: float | None, at: int) -> float | None:
-        """The rate at the time `at` (ns); None at first, after a gap (a value of None) and after a reset."""
+        """The rate at the time `at`, in ns of a clock that nobody sets.
+
+        None at first, after a gap (a value of None) and after a reset.
+        """
         last, elapsed = self._last, at - self._at
         self._last, self._at = value, at
         if last is None or value is None or elapsed <= 0:

@@ -12,6 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -217,6 +218,29 @@ class Journal:
     async def quarantined(self, limit: int = 100) -> list[Quarantined]:
         """The newest lines in quarantine."""
         return await self._worker.call(self._store.quarantine, limit)
+
+    async def retry_quarantined(self, found: Sequence[Quarantined]) -> None:
+        """Put lines from quarantine back into the journal, to be delivered again under new numbers.
+
+        A crash in between leaves them in both, which is harmless. StoreError where the journal is full.
+        """
+        alarm, telemetry = Priority.ALARM, Priority.TELEMETRY
+        back = [
+            self.append(
+                one.machine,
+                one.lines,
+                alarm if one.lines.startswith(b"alarms,") else telemetry,
+                source=one.source,
+            )
+            for one in found
+        ]
+        await self.flush()
+        await asyncio.gather(*back)
+        await self._worker.call(partial(self._store.release, found, lost=False))
+
+    async def drop_quarantined(self, found: Sequence[Quarantined]) -> None:
+        """Give lines in quarantine up; they are counted as lost."""
+        await self._worker.call(partial(self._store.release, found, lost=True))
 
     @property
     def newest(self) -> int:

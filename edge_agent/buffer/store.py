@@ -310,6 +310,17 @@ class Store:
         """What is in quarantine, newest first."""
         return self._records.quarantine(limit)
 
+    def release(self, found: Sequence[Quarantined], *, lost: bool) -> None:
+        """Take rows out of quarantine: they are in the journal again, or `lost` and counted."""
+        lines = sum(one.lines.count(b"\n") + 1 for one in found) if lost else 0
+        drops = self.dropped + Counter({"quarantine_dropped": lines})
+        with database.transaction(self._sql):
+            gone = self._records.release(one.id for one in found)
+            self._note(drops, 0)
+        self.dropped = drops
+        self.quarantined -= gone
+        self._look()
+
     # --- figures
 
     def _look(self) -> None:

@@ -129,6 +129,11 @@ class Records:
         query = f"SELECT id, {_QUARANTINE} FROM quarantine ORDER BY id DESC LIMIT ?"  # noqa: S608
         return [Quarantined(*values) for values in self._sql.execute(query, (limit,))]
 
+    def release(self, ids: Iterable[int]) -> int:
+        """Take rows out of quarantine and return how many were there."""
+        marks = [(one,) for one in ids]
+        return max(0, self._sql.executemany("DELETE FROM quarantine WHERE id = ?", marks).rowcount)
+
     def trim_quarantine(self, excess: int) -> None:
         """Drop the oldest rows of the quarantine."""
         oldest = "(SELECT id FROM quarantine ORDER BY id LIMIT ?)"

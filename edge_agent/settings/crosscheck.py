@@ -62,7 +62,7 @@ def _machine(node: MapNode, place: Place) -> Iterator[Problem]:
         yield at(place, "W305", "this machine has no tags", "add what is to be read below tags:")
     health = node.get("health")
     if isinstance(health, MapNode):
-        yield from _health(health, names)
+        yield from _health(health, names, set(_texts_among(tags)))
 
 
 def tag_names(node: MapNode) -> list[str]:
@@ -110,7 +110,16 @@ def number_as_unit(place: Place, unit: str) -> Problem:
     return at(place, "E205", f"the unit of a tag cannot be {unit}", hint)
 
 
-def _health(health: MapNode, names: list[str]) -> Iterator[Problem]:
+def _texts_among(tags: Node | None) -> Iterator[str]:
+    """The tags that are text: no number for the health model."""
+    for tag, entry in _entries(tags):
+        if isinstance(entry.value, MapNode):
+            if text_of(entry.value.get("type")) == "string":
+                yield tag
+            yield from (name for name in _derived(tag, entry.value) if name.endswith(".text"))
+
+
+def _health(health: MapNode, names: list[str], texts: set[str]) -> Iterator[Problem]:
     condition = health.get("running_when")
     if condition is not None:
         yield from _condition(condition, names)
@@ -120,6 +129,10 @@ def _health(health: MapNode, names: list[str]) -> Iterator[Problem]:
             if item.text not in names:
                 # Context only explains: without it health is judged less well, and is still judged.
                 yield _no_tag(item.place, item.text, names, code="E204" if key == "tags" else "W309")
+            elif item.text in texts:
+                number = item.text.removesuffix(".text")
+                hint = f"write {number}" if number in names and number != item.text else "remove it"
+                yield at(item.place, "E113", f"'{item.text}' is text, and health takes numbers", hint)
     judged = {item.text for item in lists["tags"]}
     for item in lists["context"]:
         if item.text in judged:

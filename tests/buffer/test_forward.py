@@ -115,6 +115,27 @@ async def test_refused_records_go_to_quarantine_and_the_rest_goes_on(make: Make)
         assert (kept.lines, kept.reason) == (b"bad 2", "it is bad")
 
 
+async def test_what_is_in_quarantine_can_be_tried_again_or_given_up(make: Make) -> None:
+    """Tried again it is delivered like anything new; given up it is counted."""
+    sink = Recorder()
+    async with make() as journal, running(journal, sink):
+        for lines in (b"bad 1", b"bad 2"):
+            await journal.append("m", lines, urgent=True)
+        await until(lambda: journal.stats().quarantined == 2 and journal.stats().rows == 0)
+        second, first = await journal.quarantined()
+        await journal.drop_quarantined([first])
+        assert (journal.stats().quarantined, journal.stats().dropped) == (1, {"quarantine_dropped": 1})
+
+        async def takes_all(records: Sequence[Record], *, backlog: bool) -> None:
+            sink.got += [(record.lines, backlog) for record in records]
+
+        sink.deliver = takes_all  # type: ignore[method-assign]
+        await journal.retry_quarantined([second])
+        await until(lambda: (b"bad 2", False) in sink.got)
+        assert journal.stats().quarantined == 0
+        assert await journal.quarantined() == []
+
+
 async def test_the_wait_grows_and_is_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the sink's own wish the pauses double, with jitter."""
     module = __import__("sys").modules[forward_function.__module__]

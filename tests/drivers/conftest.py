@@ -39,10 +39,10 @@ async def modbus() -> AsyncIterator[ModbusFactory]:
     """Makes drivers for a port, and closes them."""
     made: list[ModbusDriver] = []
 
-    def make(port: int, tags: dict[str, Any], **keys: Any) -> ModbusDriver:
+    def make(port: int, tags: dict[str, Any], clock: Clock | None = None, **keys: Any) -> ModbusDriver:
         comm = {"timeout": "150ms", "retest": "300ms", **keys.pop("comm", {})}
         raw = {"driver": "modbus", "url": f"tcp://127.0.0.1:{port}", "tags": tags, "comm": comm, **keys}
-        driver = ModbusDriver("pump-1", ModbusMachine.model_validate(raw), Clock())
+        driver = ModbusDriver("pump-1", ModbusMachine.model_validate(raw), clock or Clock())
         made.append(driver)
         return driver
 

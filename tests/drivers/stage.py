@@ -23,7 +23,9 @@ T = TypeVar("T")
 class ModbusFactory(Protocol):
     """Makes a Modbus driver for a port on loopback."""
 
-    def __call__(self, port: int, tags: dict[str, Any], **keys: Any) -> ModbusDriver: ...
+    def __call__(
+        self, port: int, tags: dict[str, Any], clock: Clock | None = None, **keys: Any
+    ) -> ModbusDriver: ...
 
 
 class OpcuaFactory(Protocol):

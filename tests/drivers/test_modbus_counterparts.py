@@ -27,6 +27,10 @@ NUMBERS: dict[str, tuple[int, float]] = {
     "float64": (0xC0FE240000000000, -123456.0),
     "bcd16": (0x1234, 1234),
     "bcd32": (0x12345678, 12345678),
+    "mod10_32": (0x04D2162E, 12345678),
+    "mod10_64": (0x0001000200030004, 1000200030004),
+    "signmag16": (0x807B, -123),
+    "signmag32": (0x8001E240, -123456),
 }
 """Type -> (bits, number), from a table of examples and not from an encoder."""
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from edge_agent.alarms.limits import LimitAlarms
-from edge_agent.clock import SECOND
-from edge_agent.types import Kind, Reason, SampleBatch, Status, Store, bad
+from edge_agent.clock import SECOND, Clock
+from edge_agent.types import Kind, Reason, SampleBatch, Store, Value
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.modbus.settings import ModbusMachine
 from edge_agent_simulators.modbus_server import ModbusServer
 from tests.drivers.stage import ModbusFactory, good, missing, scan
 
-PARTS = {"address": "holding:10", "kind": "counter", "rate": "1s", "unit": "pcs"}
+PARTS = {"address": "holding:10", "kind": "counter", "rate": "1m", "unit": "pcs"}
 WAITING = missing(Reason.WAITING_FOR_INITIAL_DATA)
 
 
@@ -158,39 +158,53 @@ async def test_decimals_from_another_register_that_is_read_less_often(
     assert await scan(driver, often) == {"temperature": WAITING}
 
 
-async def rates(driver: ModbusDriver, device: ModbusServer, *raws: int) -> list[tuple[object, Status, float]]:
-    """For each raw uint16 put at holding:10: rate, its status, and the seconds since the scan before."""
-    found: list[tuple[object, Status, float]] = []
-    last = 0
+class HandClock(Clock):
+    """A clock whose monotonic side is moved by hand, while the other runs backwards."""
+
+    def __init__(self) -> None:
+        self.minutes = 0
+
+    def now(self) -> int:
+        return (10**9 - self.minutes) * SECOND
+
+    def elapsed(self) -> int:
+        return self.minutes * 60 * SECOND
+
+
+async def rates(
+    driver: ModbusDriver, device: ModbusServer, clock: HandClock, *raws: int
+) -> list[tuple[Value | None, Reason]]:
+    """For each raw uint16 put at holding:10, a minute later each, the rate."""
+    found = []
     for raw in raws:
         put(device, 10, raw)
-        await asyncio.sleep(0.01)
-        [batch] = await driver.read(driver.groups[0])
-        column = batch.names.index("energy.rate")
-        found.append((batch.values[column], batch.status(column), (batch.timestamp - last) / SECOND))
-        last = batch.timestamp
+        clock.minutes += 1
+        value, reason = (await scan(driver))["energy.rate"]
+        found.append((round(value, 9) if isinstance(value, float) else value, reason))
     return found
 
 
 async def test_a_counter_has_a_rate(
     device: ModbusServer, modbus: ModbusFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """TAG.rate is the growth per hour in kW; none at first and after a reset, and a rollover is none."""
+    """TAG.rate is the growth per hour in kW; none at first and after a reset, and a rollover is none.
+
+    It goes by the monotonic clock: a clock that is set meanwhile changes nothing.
+    """
     tag = {"address": "holding:10", "unit": "kWh", "scale": 0.1, "rate": "1h", "rollover": 65536}
-    driver = await begin(device, modbus, {"energy": tag})
+    clock = HandClock()
+    driver = await begin(device, modbus, {"energy": tag}, clock=clock)
     counter, made = driver.groups[0].tags
     assert (counter.kind, made.kind, made.unit) == (Kind.COUNTER, Kind.MEASUREMENT, "kW")
-    first, grown, still, near, over, reset, after = await rates(
-        driver, device, 60000, 60010, 60010, 65530, 4, 0, 10
-    )  # fmt: skip
-    waiting = bad(Reason.WAITING_FOR_INITIAL_DATA)
-    assert first[:2] == (None, waiting)
-    assert grown[0] == pytest.approx(1.0 * 3600 / grown[2])
-    assert still[0] == 0
-    assert near[0] == pytest.approx(552.0 * 3600 / near[2])
-    assert over[0] == pytest.approx(1.0 * 3600 / over[2])
-    assert reset[:2] == (None, waiting)
-    assert after[0] == pytest.approx(1.0 * 3600 / after[2])
+    assert await rates(driver, device, clock, 60000, 60010, 60010, 65530, 4, 0, 10) == [
+        WAITING,
+        good(60.0),
+        good(0),
+        good(33120.0),
+        good(60.0),
+        WAITING,
+        good(60.0),
+    ]
     assert caplog.text.count("taken as reset number 1") == 1
 
 
@@ -198,28 +212,18 @@ async def test_a_counter_without_rollover_is_reset_by_every_step_back(
     device: ModbusServer, modbus: ModbusFactory
 ) -> None:
     """A negative step is never a negative rate, and the rate after a gap of bad values is not made up."""
-    tags = {
-        "energy": {
-            "address": "holding:10",
-            "kind": "counter",
-            "rate": "1s",
-            "scale_from": "sf",
-            "unit": "pcs",
-        },
-        "sf": {"address": "holding:11", "type": "int16"},
-    }
-    driver = await begin(device, modbus, tags)
+    tags = {"energy": {**PARTS, "scale_from": "sf"}, "sf": {"address": "holding:11", "type": "int16"}}
+    clock = HandClock()
+    driver = await begin(device, modbus, tags, clock=clock)
     put(device, 11, 2)
-    assert driver.groups[0].tags[1].unit == "pcs/s"
-    first, grown, back, again = await rates(driver, device, 5, 7, 6, 8)
-    assert (first[0], back[0]) == (None, None)
-    assert grown[0] == pytest.approx(200 / grown[2])
-    assert again[0] == pytest.approx(200 / again[2])
+    assert driver.groups[0].tags[1].unit == "pcs/min"
+    assert await rates(driver, device, clock, 5, 7, 6, 8) == [WAITING, good(200), WAITING, good(200)]
     device.images[1].remove("holding", 10)
     assert (await scan(driver))["energy.rate"] == missing(Reason.ILLEGAL_ADDRESS)
     await asyncio.sleep(0.35)
-    [once_more, then] = await rates(driver, device, 20, 21)
-    assert (once_more[0], then[0]) == (None, pytest.approx(100 / then[2]))
+    assert await rates(driver, device, clock, 20, 21) == [WAITING, good(100)]
+    put(device, 11, 0x8000)
+    assert await rates(driver, device, clock, 22) == [missing(Reason.INVALID_VALUE)]
 
 
 @pytest.mark.parametrize(

@@ -154,13 +154,13 @@ class Derivations:
         for _, counter in self._rates:
             counter.take(None, 0)
 
-    def apply(self, row: Row, timestamp: int) -> None:
-        """Make all that is made of the row's values; `timestamp` is the row's."""
+    def apply(self, row: Row, at: int) -> None:
+        """Make all that is made of the row's values; `at` is when, in ns of a clock nobody sets."""
         for held in self._held:
             value = row.values[held.column]
             self._known[held.name] = value if isinstance(value, int) else row.statuses[held.column]
         for rate, counter in self._rates:
-            self._rate(rate, counter, row, timestamp)
+            self._rate(rate, counter, row, at)
         for power in self._powers:
             power.apply(row, self._known)
         for bit in self._bits:
@@ -168,10 +168,10 @@ class Derivations:
         for text in self._texts:
             text.apply(row)
 
-    def _rate(self, rate: Rate, counter: CounterRate, row: Row, timestamp: int) -> None:
+    def _rate(self, rate: Rate, counter: CounterRate, row: Row, at: int) -> None:
         value = row.values[rate.counter]
         resets = counter.resets
-        grown: Value | None = counter.take(value, timestamp)  # type: ignore[arg-type]
+        grown: Value | None = counter.take(value, at)  # type: ignore[arg-type]
         if counter.resets > resets and counter.resets & resets == 0:
             # The first, the second, the fourth, ...: a tag that is no counter does not fill the log.
             log.warning(

@@ -34,7 +34,7 @@ class ModbusDriver(Driver):
             raise ConfigError([f"machine {machine}: these are not the settings of a modbus machine"])
         super().__init__(machine, settings, clock, state)
         self._machine, self._settings = machine, settings
-        self._stamp = Stamp(clock)
+        self._clock, self._stamp = clock, Stamp(clock)
         self._plans = plan_groups(settings)
         self._limits = settings.limits
         self._endpoint = endpoint = settings.endpoint
@@ -83,7 +83,7 @@ class ModbusDriver(Driver):
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
         timestamp = self._stamp.next()
         try:
-            row = await self._scans[group.every].run(timestamp, raw=raw)
+            row = await self._scans[group.every].run(self._clock.elapsed(), raw=raw)
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]

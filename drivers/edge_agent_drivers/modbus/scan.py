@@ -82,8 +82,8 @@ class GroupScan:
         if self._derived is not None:
             self._derived.forget()
 
-    async def run(self, timestamp: int, *, raw: bool = False) -> Row:
-        """Ask for every block once; `timestamp` is the scan's.
+    async def run(self, at: int, *, raw: bool = False) -> Row:
+        """Ask for every block once; `at` is when, in ns of a clock that nobody sets.
 
         Raises the LineFault where nothing answers at all: after two questions, not after all of them.
         """
@@ -100,7 +100,7 @@ class GroupScan:
             raise row.failure
         self._settle(row)
         if self._derived is not None:
-            self._derived.apply(row, timestamp)
+            self._derived.apply(row, at)
         return row
 
     def _begin(self, row: Row, now: float) -> None:
@@ -108,7 +108,7 @@ class GroupScan:
         if self._cuts and now >= self._cuts_until:
             self._cuts.clear()
             self._rebuild()
-        elif self._limits != self._device.limits:
+        elif self._limits is not self._device.limits:
             self._rebuild()
         for span, entry in self._quarantine.items():
             row.statuses[span.column] = entry.status
@@ -232,7 +232,7 @@ class GroupScan:
         """After a scan: join what was cut to find a refused value; let blocks rest that fail alone."""
         if self._found and row.budget > 0:
             self._cuts.clear()
-        if row.budget < SEARCH_BUDGET or self._found or self._limits != self._device.limits:
+        if row.budget < SEARCH_BUDGET or self._found or self._limits is not self._device.limits:
             self._rebuild()
         if not row.answered:
             return

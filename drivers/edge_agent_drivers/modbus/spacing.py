@@ -38,7 +38,8 @@ def problems(machine: ModbusMachine) -> Iterator[Problem]:
         return
     found = [*_range_problems(machine), *_block_problems(machine)]
     yield from found
-    if not found:
+    particular = machine.block_size or machine.blocks or machine.readable or machine.holes
+    if particular and not found:
         limits = machine.limits
         for name, tag in machine.tags.items():
             yield from _place_problems(machine, limits, name, tag)

@@ -113,7 +113,7 @@ def _enum_problems(tag: ModbusTag) -> Iterator[Problem]:
     for number in tag.enum:
         if type_ == "bool" and number not in (0, 1):
             yield "enum", f"a bool is 0 or 1, not {number}"
-        elif type_ != "bool":
+        elif type_.startswith(("int", "uint")):
             try:
                 codec.sentinels(type_, number)
             except ValueError as problem:

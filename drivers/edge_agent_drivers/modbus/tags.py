@@ -159,9 +159,12 @@ class ModbusTag(TagSettings):
 
 
 def _as_read(type_: str, number: int) -> int:
+    if not type_.startswith("int"):
+        return number
     try:
-        return int(next(iter(codec.sentinels(type_, number)))) if type_ != "bool" else number
+        return int(next(iter(codec.sentinels(type_, number))))
     except ValueError:
+        # It does not fit, which is said elsewhere.
         return number
 
 
