@@ -1,15 +1,16 @@
-"""Is it the device that was meant? Asked at each connect."""
+"""Is it the device that was meant? Asked on each connection, and again after silence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from edge_agent.errors import DeviceRefused, DeviceUnreachable
+from edge_agent_drivers.modbus.driver import ModbusDriver
 from tests.drivers.profiled import answering, driver
-from tests.drivers.stage import Liar, good, reply_to, scan
+from tests.drivers.stage import Liar, good, honest, reply_to, scan
 
 KEYS = 'driver: modbus, tags: {a: {address: "holding:0"}}, identity: '
 CODE = '{address: "holding:10", expect: [340, 341]}'
@@ -101,3 +102,59 @@ async def test_identity_of_a_profile_can_be_switched_off(tmp_path: Path) -> None
         await reader.connect()
         assert await scan(reader) == {"firmware_index": good(5), "item_number": good(352)}
         await reader.close()
+
+
+class Exchanged:
+    """A device that is exchanged for another while it is asked for `lost_at` (the connection breaks).
+
+    holding:N is 1000 + N, and 340 at 10. Of the other it is 9000 + N, and 57 at 10.
+    """
+
+    def __init__(self) -> None:
+        self.lost_at: int | None = None
+        self.other = False
+
+    def __call__(self, frame: bytes) -> Sequence[bytes]:
+        if int.from_bytes(frame[8:10], "big") == self.lost_at:
+            self.lost_at, self.other = None, True
+            raise ConnectionResetError
+        base, code = (9000, 57) if self.other else (1000, 340)
+        return [honest(frame, lambda address: code if address == 10 else base + address)]
+
+
+async def several(reader: ModbusDriver, scans: int = 4) -> list[object]:
+    """The values of some scans, or the errors in their place."""
+    seen: list[object] = []
+    for _ in range(scans):
+        try:
+            seen += [value for value, _ in (await scan(reader)).values()]
+        except (DeviceRefused, DeviceUnreachable) as error:
+            seen.append(type(error))
+    return seen
+
+
+@pytest.mark.parametrize("lost_at", [0, 20])
+async def test_a_device_that_was_exchanged_gives_no_value(lost_at: int, tmp_path: Path) -> None:
+    """E12: found out before it is asked for anything, although the scan opens the connection again itself."""
+    keys = KEYS.replace('a: {address: "holding:0"}', 'a: {address: "holding:0"}, b: {address: "holding:20"}')
+    plant = Exchanged()
+    async with Liar(plant) as device:
+        reader = driver(tmp_path, keys + CODE, device.port)
+        await reader.connect()
+        assert await several(reader, 1) == [1000, 1020]
+        plant.lost_at = lost_at
+        seen = await several(reader)
+        await reader.close()
+    assert set(seen) <= {1000, None, DeviceRefused, DeviceUnreachable}
+    assert seen[-1] is DeviceRefused
+
+
+async def test_identity_costs_one_question_for_each_connection(tmp_path: Path) -> None:
+    """Not one for each scan."""
+    async with Liar(Exchanged()) as device:
+        reader = driver(tmp_path, KEYS + CODE, device.port)
+        await reader.connect()
+        await several(reader, 3)
+        await reader.close()
+        asked = [int.from_bytes(request[8:10], "big") for request in device.requests]
+    assert asked == [10, 0, 0, 0]

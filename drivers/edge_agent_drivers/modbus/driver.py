@@ -11,7 +11,7 @@ from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.columns import plan_groups
 from edge_agent_drivers.modbus.faults import LineFault
-from edge_agent_drivers.modbus.identity import confirm
+from edge_agent_drivers.modbus.identity import AnotherDevice, IdentityGuard
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.outline import outline
 from edge_agent_drivers.modbus.row import Device
@@ -33,7 +33,7 @@ class ModbusDriver(Driver):
         if not isinstance(settings, ModbusMachine):
             raise ConfigError([f"machine {machine}: these are not the settings of a modbus machine"])
         super().__init__(machine, settings, clock, state)
-        self._machine, self._settings = machine, settings
+        self._machine = machine
         self._clock, self._stamp = clock, Stamp(clock)
         self._plans = plan_groups(settings)
         self._limits = settings.limits
@@ -45,6 +45,8 @@ class ModbusDriver(Driver):
             pause=settings.comm.pause,
             connect_pause=settings.comm.connect_pause,
         )
+        if settings.identity is not None:
+            self._line.guard = IdentityGuard(settings, settings.identity, self._line)
         device = Device(machine, self._line, settings.unit_id, self._limits, settings.comm.retest)
         # By scan rate, because hashing a group means hashing all its tags.
         self._scans = {plan.group.every: GroupScan(plan, device) for plan in self._plans}
@@ -66,24 +68,30 @@ class ModbusDriver(Driver):
         """
         try:
             await self._line.open()
-            await confirm(self._machine, self._settings, self._line.ask)
+            if self._line.guard is not None:
+                await self._line.guard.check()
+        except AnotherDevice as fault:
+            self._line.close()
+            raise DeviceRefused(self._another(fault)) from fault
         except LineFault as fault:
             self._line.close()
             raise DeviceUnreachable(self._advice(fault)) from fault
-        except DeviceRefused:
-            self._line.close()
-            raise
         self._open = True
         for scan in self._scans.values():
             scan.forgive()
 
     async def read(self, group: ReadGroup, *, raw: bool = False) -> list[SampleBatch]:
-        """One scan, one batch. DeviceUnreachable where nothing of the group was answered."""
+        """One scan, one batch. DeviceUnreachable where nothing of the group was answered.
+
+        DeviceRefused where `identity` says that it has become another device.
+        """
         if not self._open:
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
         timestamp = self._stamp.next()
         try:
             row = await self._scans[group.every].run(self._clock.elapsed(), raw=raw)
+        except AnotherDevice as fault:
+            raise DeviceRefused(self._another(fault)) from fault
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]
@@ -92,6 +100,9 @@ class ModbusDriver(Driver):
         """Close the connection; harmless where there is none."""
         self._open = False
         self._line.close()
+
+    def _another(self, fault: AnotherDevice) -> str:
+        return f"machine {self._machine}: {fault}; check url, unit_id and profile, or write identity: off"
 
     def _advice(self, fault: LineFault) -> str:
         return f"machine {self._machine}: {fault}: check power, cable, address and unit_id"

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from edge_agent.contracts.settings import StrictModel
-from edge_agent.errors import DeviceRefused
-from edge_agent.types import Value
+from edge_agent.types import Reason, Value, bad
 from edge_agent_drivers import codec
-from edge_agent_drivers.modbus.address import AddressField, Table
-from edge_agent_drivers.modbus.faults import BEHIND_GATEWAY, Refused
+from edge_agent_drivers.modbus.address import AddressField
+from edge_agent_drivers.modbus.faults import BEHIND_GATEWAY, LineFault, Refused
 
 if TYPE_CHECKING:
+    from edge_agent_drivers.modbus.line import ModbusLine
     from edge_agent_drivers.modbus.settings import ModbusMachine
-
-Ask = Callable[[int, Table, int, int], Awaitable[bytes]]
-"""Reads registers: unit, table, address, count; a LineFault where there is no answer."""
 
 _BUSY = frozenset({4, 5, 6, 7, 8, *BEHIND_GATEWAY})
 """Exceptions that say nothing about which device it is."""
@@ -71,34 +68,65 @@ class IdentitySettings(StrictModel):
         return " or ".join(str(value) for value in self.expect)
 
 
-async def confirm(machine: str, settings: ModbusMachine, ask: Ask) -> None:
-    """Read the register that says which device it is.
+class AnotherDevice(LineFault):
+    """It is not the device that was meant, so that its registers mean something else."""
 
-    DeviceRefused with what was found where it is another; a LineFault where it gave no answer.
+    status = bad(Reason.CONFIG_ERROR)
+
+
+class IdentityGuard:
+    """Lets no question through before the device has said what it is, on this connection, since any silence.
+
+    So a device that was exchanged or came back with another register map is found out before it is asked for
+    values, however it came back: through a connection of this machine, of another that shares it, or, where
+    there are no connections, after silence.
     """
-    identity = settings.identity
-    if identity is None:
-        return
-    how = codec.Field(
-        type=identity.type,
-        length=identity.length or 0,
-        order=settings.order_for(identity.type),
-    )
-    address = identity.address.on_wire(settings.address_base)
+
+    def __init__(self, settings: ModbusMachine, identity: IdentitySettings, line: ModbusLine) -> None:
+        self._settings, self._identity, self._line = settings, identity, line
+        self._sure: int | None = None
+        """On which connection it said so."""
+        self._refusal: AnotherDevice | None = None
+
+    def doubt(self) -> None:
+        """Ask again before the next question."""
+        self._sure = self._refusal = None
+
+    async def check(self) -> None:
+        """AnotherDevice with what was found where it is another; a LineFault where it gave no answer."""
+        generation = self._line.generation
+        if self._sure == generation:
+            if self._refusal is not None:
+                raise self._refusal
+            return
+        self._refusal = await self._judged()
+        self._sure = generation
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _judged(self) -> AnotherDevice | None:
+        identity = self._identity
+        try:
+            found = await _register(identity, self._settings, self._line)
+        except Refused as refused:
+            if refused.code in _BUSY:
+                raise
+            return AnotherDevice(
+                f"this is another device: it refuses {identity.address}, which tells what it is ({refused})"
+            )
+        if identity.fits(found):
+            return None
+        return AnotherDevice(f"this is another device: {identity.address} is {found!r}, expected {identity}")
+
+
+async def _register(identity: IdentitySettings, settings: ModbusMachine, line: ModbusLine) -> Value | None:
+    # Imported where it is used: `check` reads the settings and needs no connection.
+    from edge_agent_drivers.modbus.line import register_question
+
+    order = settings.order_for(identity.type)
+    how = codec.Field(type=identity.type, length=identity.length or 0, order=order)
+    first = identity.address.on_wire(settings.address_base)
     count = max(identity.registers or 0, how.registers)
-    advice = "check url, unit_id and profile, or write identity: off"
-    try:
-        payload = await ask(settings.unit_id, identity.address.table, address, count)
-    except Refused as refused:
-        if refused.code in _BUSY:
-            raise
-        raise DeviceRefused(
-            f"machine {machine}: this is another device: it refuses {identity.address}, which tells "
-            f"what it is ({refused}); {advice}"
-        ) from refused
-    values, _ = codec.RegisterDecoder([(0, how)]).decode(payload)
-    if not identity.fits(values[0]):
-        raise DeviceRefused(
-            f"machine {machine}: this is another device: {identity.address} is {values[0]!r}, "
-            f"expected {identity}; {advice}"
-        )
+    question = partial(register_question, settings.unit_id, identity.address.table, first, count)
+    payload = await line.ask_for(settings.unit_id, question)
+    return codec.RegisterDecoder([(0, how)]).decode(payload)[0][0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from edge_agent_drivers.modbus.address import Table
@@ -35,6 +36,16 @@ class Channel(Protocol):
         """Drop the connection without waiting for anybody; an open question gets `fault`, else LineLost."""
 
 
+class Guard(Protocol):
+    """Says whether the device may be asked; see `identity.py`."""
+
+    async def check(self) -> None:
+        """Before each question. A LineFault where none may be asked; its own go through `ask_for`."""
+
+    def doubt(self) -> None:
+        """A question got no answer: whatever is known of the device may have changed."""
+
+
 Dial = Callable[[], Awaitable[Channel]]
 """Opens a channel. LineLost where that fails; it is cancelled when the line's timeout is over."""
 
@@ -55,6 +66,9 @@ class ModbusLine:
         self._one_at_a_time = asyncio.Lock()
         self._ready_at = 0.0
         self._transaction = 0
+        self.guard: Guard | None = None
+        self.generation = 0
+        """Goes up with every attempt to connect."""
         self._attempt = 0
         """Goes up with every close, so that a connection that was closed while it opened is not used."""
 
@@ -72,6 +86,7 @@ class ModbusLine:
         # asyncio closes a dropped socket one turn later, and some devices have room for one connection only.
         await asyncio.sleep(0)
         attempt = self._attempt
+        self.generation += 1
         try:
             async with asyncio.timeout(self._timeout):
                 channel = await self._dial()
@@ -96,12 +111,30 @@ class ModbusLine:
         Refused where the device answers with an exception; NoAnswer, BadReply or LineLost where there is no
         answer to this question. After those the connection is closed, except for WrongCount.
         """
+        question = partial(register_question, unit, table, address, count)
+        if self.guard is None:
+            return await self.ask_for(unit, question)
+        await self.guard.check()
+        generation = self.generation
+        try:
+            payload = await self.ask_for(unit, question)
+        except (Refused, WrongCount):
+            raise
+        except LineFault:
+            self.guard.doubt()
+            raise
+        if self.generation != generation:
+            raise LineLost(f"{self} was connected anew before it answered")
+        return payload
+
+    async def ask_for(self, unit: int, question: Callable[[int], Question]) -> bytes:
+        """As `ask`, unguarded, for the question that `question` makes of a transaction number."""
         async with self._one_at_a_time:
             channel = await self._rested()
             # Never 0, which devices send that do not copy it.
             self._transaction = self._transaction % 0xFFFF + 1
             try:
-                return await self._exchange(channel, Question(self._transaction, unit, table, address, count))
+                return await self._exchange(channel, question(self._transaction))
             except (Refused, WrongCount):
                 raise
             except BaseException:
@@ -131,3 +164,8 @@ class ModbusLine:
         if isinstance(outcome, LineFault):
             raise outcome
         return outcome
+
+
+def register_question(unit: int, table: Table, address: int, count: int, transaction: int) -> Question:
+    """The question for registers or bits, with a transaction number."""
+    return Question(transaction, unit, table, address, count)
