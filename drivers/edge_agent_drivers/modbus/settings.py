@@ -93,7 +93,7 @@ class ModbusMachine(MachineSettings):
     params: dict[Name, int | FiniteFloat] = {}
     """What the profile leaves to the engineer, like the decimals set in the device."""
     identity: IdentitySettings | None = None
-    """A register that says which device this is, checked at each connect; or `off`."""
+    """A register that says which device this is, asked on each connection; or `off`."""
     comm_watchdog: ModbusWatchdog | None = None
     """What the device does when the agent goes silent; `off` once it is switched off in the device."""
     tags: dict[Name, ModbusTag] = {}
