@@ -81,7 +81,7 @@ def _print(name: str, plan: Sequence[PlannedRequest]) -> None:
 
     console = Console()
     if not plan:
-        console.print(f"{name}: nothing to plan: its driver asks for all tags of a scan rate at once")
+        console.print(f"{name}: nothing to plan: it is asked for all of a scan rate at once, or only heard")
         return
     table = Table(title=name, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in ("every", "request", "read", "wasted", "ms", "tags"):

@@ -344,9 +344,17 @@ class MachineSettings(StrictModel):
         """The serial port that the machine is on, and its settings in words; None where it is on none."""
         return None
 
-    def request_counts(self) -> Mapping[float, int] | None:
-        """Scan rate -> requests that its tags take; None where the driver asks for all at once."""
+    def traffic(self) -> Mapping[float, tuple[int, int]] | None:
+        """Scan rate -> requests that its tags take, and bytes of values that come with their answers.
+
+        None where the driver asks for all tags of a scan rate at once.
+        """
         return None
+
+    @property
+    def byte_time(self) -> float:
+        """Seconds that one byte takes on the machine's line; 0 on a network."""
+        return 0.0
 
     def rate_of(self, tag: TagSettings) -> float:
         """Seconds between scans of `tag`; scan classes were resolved to `every` when the file was loaded."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 30.0
+LONGEST_START = 1.0
+"""Seconds over which the machines begin one after the other, at most; else over their fastest period."""
 
 Emit = Callable[[SampleBatch], None]
 
@@ -90,6 +93,7 @@ class Sampler:
     async def run(self) -> None:
         """Connect, scan, and start over after every failure; ends only by being cancelled."""
         try:
+            await asyncio.sleep(self._phase())
             while True:
                 try:
                     await self._session()
@@ -119,6 +123,14 @@ class Sampler:
         self._asked.append(answer)
         self._wake.set()
         return await answer
+
+    def _phase(self) -> float:
+        """Seconds to wait before beginning, so that many machines do not scan at the same instants for ever.
+
+        Made of the name: the same after each restart, and nothing to agree about.
+        """
+        fastest = min(group.every for group in self._driver.groups)
+        return zlib.crc32(self.state.machine.encode()) / 2**32 * min(fastest, LONGEST_START)
 
     async def _session(self) -> None:
         """Scan until the driver says that the connection is gone."""

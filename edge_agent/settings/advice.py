@@ -47,6 +47,9 @@ def _fed(machine: MachineSettings, node: MapNode) -> Iterator[Problem]:
     watchdog = machine.comm_watchdog
     if watchdog is None or watchdog.timeout is None or not watchdog.harmed_by_silence:
         return
+    if getattr(machine, "mode", None) == "listen":
+        # Another master feeds it.
+        return
     rates = [machine.rate_of(tag) for tag in machine.tags.values() if isinstance(tag, TagSettings)]
     if not rates or min(rates) <= watchdog.timeout / 3:
         return

@@ -77,9 +77,21 @@ def require(path: Path | str, *, env: Mapping[str, str] = os.environ) -> Configu
 
 
 def _likeliest(node: MapNode) -> type[MachineSettings]:
-    """The model that knows most keys of a machine without a driver, so that the rest of it is checked."""
+    """The model that knows most keys of a machine without a driver and of its tags, so that the rest of it is
+    checked."""
     models = [registry.driver_settings(name) for name in registry.driver_names()]
-    return max(models, key=lambda model: len(node.entries.keys() & set(shape.keys(model))))
+    return max(models, key=lambda model: _known(node, model))
+
+
+def _known(node: MapNode, model: type[MachineSettings]) -> int:
+    """How many keys of a machine and of its tags a model knows."""
+    count = len(node.entries.keys() & set(shape.keys(model)))
+    tags = node.get("tags")
+    if isinstance(tags, MapNode):
+        of_tags = {key for below in shape.models_at(model, ["tags", "*"]) for key in shape.keys(below)}
+        below = [entry.value for entry in tags.entries.values() if isinstance(entry.value, MapNode)]
+        count += sum(len(tag.entries.keys() & of_tags) for tag in below)
+    return count
 
 
 def _certain(problem: Problem, mended: Set[tuple[str, int]]) -> bool:

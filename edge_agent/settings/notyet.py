@@ -5,10 +5,9 @@ A key moves out of this table, and into a model, with the work that makes it rea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
-from edge_agent.settings.nodes import Entry, MapNode, ScalarNode
+from edge_agent.settings.nodes import MapNode, ScalarNode
 from edge_agent.settings.problems import Problem, at
 
 KEYS: Mapping[str, str] = {
@@ -36,16 +35,6 @@ KEYS: Mapping[str, str] = {
 VALUES: Mapping[str, tuple[str, str]] = {}
 """Path -> one value that doesn't work yet, and what to do."""
 
-URLS: Mapping[str, str] = {
-    "udp": "Modbus over UDP comes later; tcp:// works",
-    "tls": "Modbus over TLS comes later; tcp:// works",
-    "rtu": "serial lines come later; tcp:// to a gateway works",
-    "rtu+tcp": "RTU over TCP comes later; tcp:// works where the gateway speaks Modbus TCP",
-}
-"""Scheme of a Modbus machine's url -> what to do."""
-
-_PLACEHOLDER = "tcp://192.0.2.1:502"
-
 
 def refuse(root: MapNode) -> list[Problem]:
     """Take what doesn't work yet out of the tree, with one problem for each."""
@@ -56,7 +45,7 @@ def refuse(root: MapNode) -> list[Problem]:
             problems.append(at(entry.key.place, "E112", f"not yet: '{name}'", sentence))
     for pattern, (value, sentence) in VALUES.items():
         problems += _values(root, pattern, value, sentence)
-    return [*problems, *_urls(root)]
+    return problems
 
 
 def _values(root: MapNode, pattern: str, value: str, sentence: str) -> Iterator[Problem]:
@@ -65,19 +54,6 @@ def _values(root: MapNode, pattern: str, value: str, sentence: str) -> Iterator[
         if isinstance(found, ScalarNode) and found.text == value:
             del node.entries[name]
             yield at(found.place, "E112", f"not yet: '{name}: {value}'", sentence)
-
-
-def _urls(root: MapNode) -> Iterator[Problem]:
-    for _, _, machine in root.mappings("machines"):
-        url = machine.get("url")
-        if not isinstance(url, ScalarNode) or not isinstance(url.value, str):
-            continue
-        scheme = re.match(r"([a-z+]+):/", url.value)
-        if scheme and scheme[1] in URLS:
-            yield at(url.place, "E112", f"not yet: {scheme[1]}://", URLS[scheme[1]])
-            # The rest of the machine is checked as if the url could be used.
-            entry = machine.entries["url"]
-            machine.entries["url"] = Entry(entry.key, ScalarNode(url.place, value=_PLACEHOLDER))
 
 
 def _parents(root: MapNode, pattern: str) -> list[tuple[str, MapNode]]:

@@ -18,6 +18,8 @@ from edge_agent.units import format_duration
 
 ANSWER_SECONDS = 0.02
 """What one request is taken to last on a connection: PLCs answer within 5 to 50 ms."""
+FRAME_BYTES = 20
+"""On a serial line, what a request and its answer are beside the values, with the silences around them."""
 COMPRESSION = 4.0
 """How much smaller line protocol is in the journal; measured 4 to 6."""
 ROW_BYTES = 90
@@ -35,12 +37,15 @@ class Load:
     requests_per_second: float
     busy: float
     """Share of the time in which a request is on the way; 1 and more cannot work."""
+    serial: bool = False
+    """Whether the time that the bytes take is counted too."""
 
     def __str__(self) -> str:
         names = ", ".join(self.machines[:3]) + (", ..." if len(self.machines) > 3 else "")
         return (
             f"{self.connection} ({names}): {self.requests_per_second:.3g} requests/s, "
             f"{self.busy:.0%} full at {ANSWER_SECONDS * 1000:.0f} ms each"
+            + (" and the time of their bytes" if self.serial else "")
         )
 
 
@@ -175,18 +180,22 @@ def loads(configuration: Configuration) -> Iterator[Load]:
         if getattr(machine, "mode", "poll") == "poll":
             by_connection[_connection(machine.url)].append((name, machine))
     for connection, members in by_connection.items():
-        requests = sum(rate for _, machine in members for rate in _request_rates(machine))
+        asked = [(machine, *entry) for _, machine in members for entry in _requests(machine)]
+        requests = sum(rate for _, rate, _ in asked)
         busy = sum(
-            rate * (ANSWER_SECONDS + _pause(machine))
-            for _, machine in members
-            for rate in _request_rates(machine)
+            rate * (ANSWER_SECONDS + _pause(machine) + FRAME_BYTES * machine.byte_time)
+            + size * machine.byte_time
+            for machine, rate, size in asked
         )
+        serial = any(machine.byte_time for _, machine in members)
         if requests:
-            yield Load(connection, tuple(name for name, _ in members), requests, busy)
+            yield Load(connection, tuple(name for name, _ in members), requests, busy, serial)
 
 
 def _connection(url: str) -> str:
     parts = urlsplit(url)
+    if parts.scheme == "rtu":
+        return parts.path
     return parts.netloc.rpartition("@")[2] or url
 
 
@@ -200,13 +209,13 @@ def _rates(machine: MachineSettings) -> Iterator[tuple[str, float]]:
             yield name, machine.rate_of(tag)
 
 
-def _request_rates(machine: MachineSettings) -> Iterator[float]:
-    """Requests a second, one figure for each scan rate."""
-    counts = machine.request_counts()
-    if counts is None:
+def _requests(machine: MachineSettings) -> Iterator[tuple[float, float]]:
+    """Requests a second, and bytes of values a second, by scan rate."""
+    traffic = machine.traffic()
+    if traffic is None:
         # Such a driver reads all tags of one rate with one request.
-        counts = dict.fromkeys((rate for _, rate in _rates(machine)), 1)
-    yield from (count / rate for rate, count in counts.items())
+        traffic = dict.fromkeys((rate for _, rate in _rates(machine)), (1, 0))
+    yield from ((requests / rate, size / rate) for rate, (requests, size) in traffic.items())
 
 
 def counted(number: int, word: str) -> str:

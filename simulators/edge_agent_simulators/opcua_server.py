@@ -35,6 +35,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from edge_agent.types import Value
 from edge_agent_simulators.machine_yaml import NAMESPACE
 
+log = logging.getLogger(__name__)
+
 _EPOCH = ua.DateTime(1970, 1, 1, tzinfo=UTC)
 _VARIANTS = {
     "bool": ua.VariantType.Boolean,
@@ -187,6 +189,7 @@ class OpcuaServer:
     async def _count_write(self, event: Any, _service: Any) -> None:
         if event.is_external:
             self.write_requests += 1
+            log.warning("the OPC UA server was asked to write")
 
     async def write(
         self,

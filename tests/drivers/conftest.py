@@ -14,9 +14,12 @@ from edge_agent_drivers.modbus.settings import ModbusMachine
 from edge_agent_drivers.opcua.driver import OpcuaDriver
 from edge_agent_drivers.opcua.settings import OpcuaMachine
 from edge_agent_simulators.modbus_server import ModbusServer
-from tests.drivers.stage import ModbusFactory, OpcuaFactory, Press, Stage
+from tests.drivers.stage import ForeignServer, ModbusFactory, OpcuaFactory, Press, Stage
+from tests.support import witness
 from tests.support.libmodbus import LibmodbusServer
+from tests.support.nodemodbus import NodeModbusServer
 from tests.support.nodeopcua import NodeOpcuaServer
+from tests.support.pymodbustcp import PyModbusTcpServer
 
 REGISTERS = {
     "holding": {address: 1000 + address for address in [*range(20), *range(30, 40)]},
@@ -57,6 +60,36 @@ def libmodbus() -> Iterator[LibmodbusServer]:
     with LibmodbusServer() as server:
         yield server
         assert server.write_requests == 0
+
+
+@pytest.fixture(scope="session")
+def modbus_serial() -> Iterator[NodeModbusServer]:
+    """The server of npm's modbus-serial, one for the session."""
+    with NodeModbusServer("modbus-serial") as server:
+        yield server
+        witness.saw_harm("modbus-serial", server.harmful)
+
+
+@pytest.fixture(scope="session")
+def jsmodbus() -> Iterator[NodeModbusServer]:
+    """The server of npm's jsmodbus, one for the session."""
+    with NodeModbusServer("jsmodbus") as server:
+        yield server
+        witness.saw_harm("jsmodbus", server.harmful)
+
+
+@pytest.fixture
+def pymodbustcp() -> Iterator[PyModbusTcpServer]:
+    """The server of pyModbusTCP."""
+    with PyModbusTcpServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["libmodbus", "modbus_serial", "jsmodbus", "pymodbustcp"])
+def foreign(request: pytest.FixtureRequest) -> ForeignServer:
+    """A Modbus TCP server by somebody else."""
+    server: ForeignServer = request.getfixturevalue(request.param)
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.errors import DeviceRefused, DeviceUnreachable
+from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent_drivers.modbus.driver import ModbusDriver
-from tests.drivers.profiled import answering, driver
+from tests.drivers.profiled import answering, driver, machine
 from tests.drivers.stage import Liar, good, honest, reply_to, scan
 
 KEYS = 'driver: modbus, tags: {a: {address: "holding:0"}}, identity: '
@@ -105,18 +105,22 @@ async def test_identity_of_a_profile_can_be_switched_off(tmp_path: Path) -> None
 
 
 class Exchanged:
-    """A device that is exchanged for another while it is asked for `lost_at` (the connection breaks).
+    """A device that is exchanged for another while it is asked for `lost_at`: the connection breaks, or it is
+    `quiet` once.
 
     holding:N is 1000 + N, and 340 at 10. Of the other it is 9000 + N, and 57 at 10.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.lost_at: int | None = None
         self.other = False
 
     def __call__(self, frame: bytes) -> Sequence[bytes]:
         if int.from_bytes(frame[8:10], "big") == self.lost_at:
             self.lost_at, self.other = None, True
+            if self.quiet:
+                return []
             raise ConnectionResetError
         base, code = (9000, 57) if self.other else (1000, 340)
         return [honest(frame, lambda address: code if address == 10 else base + address)]
@@ -134,12 +138,13 @@ async def several(reader: ModbusDriver, scans: int = 4) -> list[object]:
 
 
 @pytest.mark.parametrize("lost_at", [0, 20])
-async def test_a_device_that_was_exchanged_gives_no_value(lost_at: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("comm", ["{}", "{retries: 2}", "{pipeline: 2}"])
+async def test_a_device_that_was_exchanged_gives_no_value(comm: str, lost_at: int, tmp_path: Path) -> None:
     """E12: found out before it is asked for anything, although the scan opens the connection again itself."""
     keys = KEYS.replace('a: {address: "holding:0"}', 'a: {address: "holding:0"}, b: {address: "holding:20"}')
     plant = Exchanged()
     async with Liar(plant) as device:
-        reader = driver(tmp_path, keys + CODE, device.port)
+        reader = driver(tmp_path, f"{keys}{CODE}, comm: {comm}", device.port)
         await reader.connect()
         assert await several(reader, 1) == [1000, 1020]
         plant.lost_at = lost_at
@@ -158,3 +163,109 @@ async def test_identity_costs_one_question_for_each_connection(tmp_path: Path) -
         await reader.close()
         asked = [int.from_bytes(request[8:10], "big") for request in device.requests]
     assert asked == [10, 0, 0, 0]
+
+
+async def test_an_exchange_behind_a_gateway_that_stays(tmp_path: Path) -> None:
+    """Silence is reason enough to ask again: the connection may be the gateway's, and go on."""
+    plant = Exchanged(quiet=True)
+    async with Liar(plant) as device:
+        reader = driver(tmp_path, f"{KEYS}{CODE}, comm: {{pipeline: 2, timeout: 150ms}}", device.port)
+        await reader.connect()
+        plant.lost_at = 0
+        seen = await several(reader)
+        await reader.close()
+        assert device.connections == 1
+    assert set(seen) <= {None, DeviceRefused, DeviceUnreachable}
+    assert seen[-1] is DeviceRefused
+
+
+async def test_another_machine_opened_the_shared_connection(tmp_path: Path) -> None:
+    """A machine that shares it may have brought the connection back: this one asks all the same."""
+    plant = Exchanged()
+    async with Liar(plant) as device:
+        reader = driver(tmp_path, KEYS + CODE, device.port)
+        neighbour = driver(tmp_path, KEYS.replace(", identity: ", ", unit_id: 2"), device.port)
+        await reader.connect()
+        await neighbour.connect()
+        assert await scan(reader) == {"a": good(1000)}
+        assert await several(neighbour, 1) == [1000]
+        plant.lost_at = 0
+        await several(neighbour, 1)
+        assert await several(neighbour, 1) == [9000]
+        assert await several(reader, 1) == [DeviceRefused]
+        await neighbour.close()
+        await reader.close()
+
+
+def identified(objects: dict[int, str], refusal: int = 0) -> Callable[[bytes], list[bytes]]:
+    """A device that says these things of itself, or refuses to."""
+
+    def reply(frame: bytes) -> list[bytes]:
+        if frame[7] != 0x2B:
+            return [honest(frame)]
+        if refusal:
+            return [reply_to(frame, bytes((0xAB, refusal)))]
+        told = b"".join(bytes((number, len(text))) + text.encode() for number, text in objects.items())
+        return [reply_to(frame, bytes((0x2B, 0x0E, frame[9], 0x82, 0, 0, len(objects))) + told)]
+
+    return reply
+
+
+ABB = {0: "ABB", 1: "AINFX", 2: "1.0", 4: "ACS880"}
+
+
+@pytest.mark.parametrize("wanted", ["object: vendor, expect: [abb]", "object: product_name, expect: [ACS]"])
+async def test_a_device_says_itself_what_it_is(wanted: str, tmp_path: Path) -> None:
+    """Function 43/14, text without regard to case."""
+    async with Liar(identified(ABB)) as device:
+        reader = driver(tmp_path, f"{KEYS}{{{wanted}}}", device.port)
+        await reader.connect()
+        assert await scan(reader) == {"a": good(1000)}
+        await reader.close()
+
+
+@pytest.mark.parametrize(
+    ("objects", "refusal", "error", "says"),
+    [
+        ({0: "Danfoss", 1: "FC", 2: "1"}, 0, DeviceRefused, "its vendor is 'Danfoss', expected ABB"),
+        ({1: "FC", 2: "1"}, 0, DeviceRefused, "its vendor is None, expected ABB"),
+        (ABB, 1, DeviceRefused, "it refuses its vendor, which tells what it is"),
+        (ABB, 6, DeviceUnreachable, "exception 6"),
+    ],
+)
+async def test_a_device_that_says_it_is_another(
+    objects: dict[int, str], refusal: int, error: type[Exception], says: str, tmp_path: Path
+) -> None:
+    """Refused with what it said; a device without function 43/14 too, unless it is only busy."""
+    async with Liar(identified(objects, refusal)) as device:
+        reader = driver(tmp_path, f"{KEYS}{{object: vendor, expect: [ABB]}}", device.port)
+        with pytest.raises(error, match=says):
+            await reader.connect()
+        await reader.close()
+
+
+@pytest.mark.parametrize(
+    ("identity", "says"),
+    [
+        ("{expect: [1]}", "either `address` or `object`"),
+        ("{address: 'holding:1', object: vendor, expect: [a]}", "either `address` or `object`"),
+        ("{address: 'coil:1', expect: [1]}", "a bit tells no device from another"),
+        ("{address: 'holding:1'}", "either `expect`"),
+        ("{address: 'holding:1', expect: [1], range: [1, 2]}", "either `expect`"),
+        ("{address: 'holding:1', expect: [abc]}", "texts for a string"),
+        ("{address: 'holding:1', type: string, expect: [abc]}", "a string needs its length"),
+        ("{address: 'holding:1', type: float23, expect: [1]}", "is no type of a register"),
+        ("{object: vendor, range: [1, 2]}", "write only `expect`"),
+        ("{object: vendor, expect: [1]}", "texts for a string or an object"),
+    ],
+)
+def test_an_identity_that_cannot_be(identity: str, says: str, tmp_path: Path) -> None:
+    """Said with what to write instead."""
+    with pytest.raises(ConfigError, match=says):
+        machine(tmp_path, f"{KEYS}{identity}")
+
+
+def test_who_only_listens_cannot_ask(tmp_path: Path) -> None:
+    """`mode: listen` sends nothing, not even this."""
+    with pytest.raises(ConfigError, match="write identity: off"):
+        machine(tmp_path, f"{KEYS}{CODE}, mode: listen")

@@ -51,13 +51,15 @@ def test_what_is_made_of_garbage_is_a_finite_value_or_bad(seed: int) -> None:
     names = plan.group.names
     for at in range(5_000):
         row = Row([None] * len(names), raw=[""] * len(names))
-        for block in blocks:
+        for block in blocks if at % 3 else ():
             nasty = b"".join(noise.choice(NASTY) for _ in range(block.payload_bytes // 4 + 1))
             payload = noise.choice([nasty, noise.randbytes(block.payload_bytes)])
             row.take(block, payload[: block.payload_bytes])
         derived.apply(row, at * noise.choice([0, 1, 10**9]))
         for column, name in enumerate(names):
             value, status = row.values[column], row.statuses.get(column, GOOD)
-            assert (value is None) == (status.quality is Quality.BAD), (name, value, status)
+            # Every third row has nothing in it, as where another master is listened to: no value, no status.
+            missing = column in row.statuses and status.quality is Quality.BAD
+            assert (value is None) == (missing or not at % 3), (name, value, status)
             assert not isinstance(value, float) or math.isfinite(value), name
             assert not name.endswith(".rate") or value is None or (isinstance(value, float) and value >= 0)

@@ -23,6 +23,11 @@ machines:
       vibration: {address: "holding:100", type: float32}
       current:   {address: "holding:103", type: float32}
       serial:    {address: "holding:200", type: string, length: 16, every: 1m}
+  meter-3:
+    driver: modbus
+    url: rtu:///dev/no-such-line?baudrate=9600
+    tags:
+      power: {address: "input:12", type: float32}
   press-2:
     driver: opcua
     url: opc.tcp://192.0.2.2:4840
@@ -61,4 +66,7 @@ def test_the_plan_as_a_table(tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "1s holding:100-104 5 1 - vibration, current" in lines
     assert "every 1s: 1 requests, 5 addresses, 1 of them wasted" in lines
+    # 8 + 9 characters of 11 bits, and two pauses of 3.5.
+    assert "1s input:12-13 2 0 27.5 power" in lines
+    assert any(line.startswith("a second: 1 requests") and "the line is 3% busy" in line for line in lines)
     assert any(line.startswith("press-2: nothing to plan") for line in lines)

@@ -69,9 +69,8 @@ def test_one_port_speaks_one_protocol(tmp_path: Path, first: str, second: str, m
 def test_one_serial_line_has_one_setting(tmp_path: Path, first: str, second: str, said: str | None) -> None:
     """Two baud rates or parities on one port are an error where the second stands; defaults count."""
     urls = [f"rtu:///dev/ttyUSB0{query}" for query in (first, second)]
-    # As long as rtu:// is refused by the model, it is made without asking the model.
     machines = {
-        f"m{number}": ModbusMachine.model_construct(driver="modbus", url=url, tags={})
+        f"m{number}": ModbusMachine.model_validate({"driver": "modbus", "url": url})
         for number, url in enumerate(urls)
     }
     found = list(connections.of_lines(tree(tmp_path, *urls), machines))

@@ -135,6 +135,7 @@ async def test_subscriptions_see_every_change(opcua: OpcuaServer, client: Client
     assert seen[-5:] == [(100.0 + step, MOMENT + timedelta(seconds=step + 1)) for step in range(5)]
 
 
+@pytest.mark.writes_on_purpose
 async def test_counts_writes_and_refuses_them(opcua: OpcuaServer, client: Client) -> None:
     """A client's write is refused and counted, and counted as well where the node would take it."""
     before = opcua.write_requests

@@ -101,7 +101,7 @@ class Bit:
         """Give the bits their value; bad for the same reason where the word is."""
         word = row.values[self.word]
         if not isinstance(word, int):
-            row.statuses[self.column] = row.statuses[self.word]
+            _same_status(row, self.word, self.column)
             return
         number = word >> self.first & (1 << self.last - self.first + 1) - 1
         row.values[self.column] = bool(number) if self.first == self.last else number
@@ -121,9 +121,15 @@ class Text:
         """Give the text its value; bad for the same reason where the number is."""
         number = row.values[self.number]
         if not isinstance(number, int):
-            row.statuses[self.column] = row.statuses[self.number]
+            _same_status(row, self.number, self.column)
             return
         row.values[self.column] = self.names.get(number) or str(int(number))
+
+
+def _same_status(row: Row, of: int, column: int) -> None:
+    # Where another master is listened to, a row has only what was heard: there is no status either.
+    if of in row.statuses:
+        row.statuses[column] = row.statuses[of]
 
 
 Step = Held | Rate | Power | Bit | Text
@@ -158,7 +164,10 @@ class Derivations:
         """Make all that is made of the row's values; `at` is when, in ns of a clock nobody sets."""
         for held in self._held:
             value = row.values[held.column]
-            self._known[held.name] = value if isinstance(value, int) else row.statuses[held.column]
+            if isinstance(value, int):
+                self._known[held.name] = value
+            elif held.column in row.statuses:
+                self._known[held.name] = row.statuses[held.column]
         for rate, counter in self._rates:
             self._rate(rate, counter, row, at)
         for power in self._powers:
@@ -170,6 +179,8 @@ class Derivations:
 
     def _rate(self, rate: Rate, counter: CounterRate, row: Row, at: int) -> None:
         value = row.values[rate.counter]
+        if value is None and rate.counter not in row.statuses:
+            return
         resets = counter.resets
         grown: Value | None = counter.take(value, at)  # type: ignore[arg-type]
         if counter.resets > resets and counter.resets & resets == 0:

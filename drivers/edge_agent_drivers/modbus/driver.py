@@ -1,4 +1,4 @@
-"""The Modbus driver: one machine over Modbus TCP, read only."""
+"""The Modbus driver: one machine, read only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from edge_agent.contracts.plugs import Driver, PlannedRequest
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
+from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.columns import plan_groups
-from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.faults import LineFault, Taken, Untrusted
 from edge_agent_drivers.modbus.identity import AnotherDevice, IdentityGuard
-from edge_agent_drivers.modbus.line import ModbusLine
+from edge_agent_drivers.modbus.listening import Listener
 from edge_agent_drivers.modbus.outline import outline
 from edge_agent_drivers.modbus.row import Device
 from edge_agent_drivers.modbus.scan import GroupScan
 from edge_agent_drivers.modbus.settings import ModbusMachine
-from edge_agent_drivers.modbus.tcp import tcp_dial
+from edge_agent_drivers.modbus.sharing import line_to
 
 
 class ModbusDriver(Driver):
@@ -36,21 +37,20 @@ class ModbusDriver(Driver):
         self._machine = machine
         self._clock, self._stamp = clock, Stamp(clock)
         self._plans = plan_groups(settings)
-        self._limits = settings.limits
-        self._endpoint = endpoint = settings.endpoint
-        self._line = ModbusLine(
-            str(endpoint),
-            tcp_dial(endpoint.host, endpoint.port),
-            timeout=settings.answer_timeout,
-            pause=settings.comm.pause,
-            connect_pause=settings.comm.connect_pause,
-        )
+        self._limits, self._endpoint = settings.limits, settings.endpoint
+        comm = settings.comm
+        listen = comm.listen if settings.endpoint.serial else 0.0
+        timing = Timing(settings.answer_timeout, comm.pause, comm.connect_pause, comm.pipeline, listen)
+        self._line = line_to(settings.endpoint, timing, settings.tls)
         if settings.identity is not None:
             self._line.guard = IdentityGuard(settings, settings.identity, self._line)
-        device = Device(machine, self._line, settings.unit_id, self._limits, settings.comm.retest)
+        device = Device(machine, self._line, settings.unit_id, self._limits, comm.retest, comm.retries)
         # By scan rate, because hashing a group means hashing all its tags.
         self._scans = {plan.group.every: GroupScan(plan, device) for plan in self._plans}
         self._open = False
+        self._listener = (
+            Listener(machine, settings, self._plans, clock) if settings.mode == "listen" else None
+        )
 
     @property
     def groups(self) -> tuple[ReadGroup, ...]:
@@ -58,14 +58,20 @@ class ModbusDriver(Driver):
         return tuple(plan.group for plan in self._plans)
 
     def requests(self) -> tuple[PlannedRequest, ...]:
-        """What is asked for in each cycle, as long as the device refuses nothing."""
+        """What is asked for in each cycle, as long as the device refuses nothing; nothing when listening."""
+        if self._listener is not None:
+            return ()
         return tuple(outline(self._plans, self._limits, self._endpoint))
 
     async def connect(self) -> None:
-        """Open the connection. DeviceUnreachable where that fails within the timeout.
+        """Open the connection, or join the machines that share it.
 
-        DeviceRefused where `identity` says that it is another device.
+        DeviceUnreachable where that fails within the timeout, DeviceRefused where TLS certificates are why,
+        where a serial line is somebody else's, or where `identity` says that it is another device.
         """
+        if self._listener is not None:
+            await self._listener.connect()
+            return
         try:
             await self._line.open()
             if self._line.guard is not None:
@@ -73,6 +79,10 @@ class ModbusDriver(Driver):
         except AnotherDevice as fault:
             self._line.close()
             raise DeviceRefused(self._another(fault)) from fault
+        except Untrusted as fault:
+            raise DeviceRefused(f"machine {self._machine}: {fault}: check tls") from fault
+        except Taken as fault:
+            raise DeviceRefused(f"machine {self._machine}: {fault}") from fault
         except LineFault as fault:
             self._line.close()
             raise DeviceUnreachable(self._advice(fault)) from fault
@@ -81,10 +91,10 @@ class ModbusDriver(Driver):
             scan.forgive()
 
     async def read(self, group: ReadGroup, *, raw: bool = False) -> list[SampleBatch]:
-        """One scan, one batch. DeviceUnreachable where nothing of the group was answered.
-
-        DeviceRefused where `identity` says that it has become another device.
-        """
+        """One scan, one batch; listening, one for each answer that was heard. DeviceUnreachable where nothing
+        of the group was answered, DeviceRefused where it has become another device."""
+        if self._listener is not None:
+            return await self._listener.read(group, raw=raw)
         if not self._open:
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._line}")
         timestamp = self._stamp.next()
@@ -97,9 +107,11 @@ class ModbusDriver(Driver):
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]
 
     async def close(self) -> None:
-        """Close the connection; harmless where there is none."""
+        """Let go of the connection; machines that share it keep it. Harmless where there is none."""
         self._open = False
         self._line.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def _another(self, fault: AnotherDevice) -> str:
         return f"machine {self._machine}: {fault}; check url, unit_id and profile, or write identity: off"

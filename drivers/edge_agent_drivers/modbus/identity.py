@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from edge_agent.contracts.settings import StrictModel
 from edge_agent.types import Reason, Value, bad
 from edge_agent_drivers import codec
-from edge_agent_drivers.modbus.address import AddressField
+from edge_agent_drivers.modbus.address import Address, AddressField
 from edge_agent_drivers.modbus.faults import BEHIND_GATEWAY, LineFault, Refused
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ def _known(type_: str) -> str:
 
 
 class IdentitySettings(StrictModel):
-    """A register that says which device this is, and what it must hold."""
+    """What says which device this is, a register or an object of its identification, and what it must be."""
 
-    address: AddressField
-    """The register, like a tag's."""
+    address: AddressField | None = None
+    """A register, like a tag's."""
+    object: Literal["vendor", "product_code", "revision", "product_name", "model_name"] | None = None
+    """Instead: what the device says of itself (function 43/14)."""
     type: Annotated[str, AfterValidator(_known)] = "uint16"
     length: int | None = Field(default=None, ge=1, le=250)
     """Length of a text in characters."""
@@ -44,15 +46,26 @@ class IdentitySettings(StrictModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.address.table.bits:
+        if (self.address is None) == (self.object is None):
+            raise ValueError("an identity is read from either `address` or `object`; write one of them")
+        if self.address is not None and self.address.table.bits:
             raise ValueError("address: a bit tells no device from another: write holding:... or input:...")
         if bool(self.expect) == (self.range is not None):
             raise ValueError("an identity has either `expect`, a list of values, or `range`")
-        if (self.type == "string") != (self.length is not None):
+        if self.object is not None:
+            if self.model_fields_set & {"type", "length", "registers", "range"}:
+                raise ValueError("object: what a device says of itself is text: write only `expect` with it")
+        elif (self.type == "string") != (self.length is not None):
             raise ValueError("length: a string needs its length in characters, and only a string has one")
-        if any(isinstance(value, str) != (self.type == "string") for value in self.expect):
-            raise ValueError("expect: texts for a string, whole numbers for every other type")
+        text = self.object is not None or self.type == "string"
+        if any(isinstance(value, str) != text for value in self.expect):
+            raise ValueError("expect: texts for a string or an object, whole numbers for every other type")
         return self
+
+    @property
+    def where(self) -> str:
+        """What is read, for people."""
+        return str(self.address) if self.address is not None else f"its {self.object}".replace("_", " ")
 
     def fits(self, found: Value | None) -> bool:
         """Whether a device with this value is the one that was meant."""
@@ -107,26 +120,40 @@ class IdentityGuard:
     async def _judged(self) -> AnotherDevice | None:
         identity = self._identity
         try:
-            found = await _register(identity, self._settings, self._line)
+            if identity.address is not None:
+                found = await _register(identity, identity.address, self._settings, self._line)
+            else:
+                found = await _object(identity, self._settings, self._line)
         except Refused as refused:
             if refused.code in _BUSY:
                 raise
             return AnotherDevice(
-                f"this is another device: it refuses {identity.address}, which tells what it is ({refused})"
+                f"this is another device: it refuses {identity.where}, which tells what it is ({refused})"
             )
         if identity.fits(found):
             return None
-        return AnotherDevice(f"this is another device: {identity.address} is {found!r}, expected {identity}")
+        return AnotherDevice(f"this is another device: {identity.where} is {found!r}, expected {identity}")
 
 
-async def _register(identity: IdentitySettings, settings: ModbusMachine, line: ModbusLine) -> Value | None:
-    # Imported where it is used: `check` reads the settings and needs no connection.
+async def _register(
+    identity: IdentitySettings, address: Address, settings: ModbusMachine, line: ModbusLine
+) -> Value | None:
+    # Imported where it is used, like `identify`: `check` reads the settings and needs no connection.
     from edge_agent_drivers.modbus.line import register_question
 
     order = settings.order_for(identity.type)
     how = codec.Field(type=identity.type, length=identity.length or 0, order=order)
-    first = identity.address.on_wire(settings.address_base)
+    first = address.on_wire(settings.address_base)
     count = max(identity.registers or 0, how.registers)
-    question = partial(register_question, settings.unit_id, identity.address.table, first, count)
+    question = partial(register_question, settings.unit_id, address.table, first, count)
     payload = await line.ask_for(settings.unit_id, question)
     return codec.RegisterDecoder([(0, how)]).decode(payload)[0][0]
+
+
+async def _object(identity: IdentitySettings, settings: ModbusMachine, line: ModbusLine) -> str | None:
+    from edge_agent_drivers.modbus.identification import NAMES, Category, identify
+
+    number = next(number for number, name in NAMES.items() if name.replace(" ", "_") == identity.object)
+    # The first three objects are the basic ones, which every device with function 43/14 has.
+    category = Category.BASIC if number < 3 else Category.REGULAR
+    return (await identify(line, settings.unit_id, category)).get(number)

@@ -92,9 +92,11 @@ def coalesce(
     return [block.closed() for block in _gather(spans, limits, cuts, refused)]
 
 
-def count_requests(spans: Iterable[Span], limits: Limits) -> int:
-    """In how many requests `spans` are read."""
-    return len(_gather(spans, limits))
+def weigh(spans: Iterable[Span], limits: Limits) -> tuple[int, int]:
+    """How many requests read `spans`, and how many bytes of values come back."""
+    blocks = _gather(spans, limits)
+    counts = ((block.table, block.end - block.start) for block in blocks)
+    return len(blocks), sum((count + 7) // 8 if table.bits else 2 * count for table, count in counts)
 
 
 def _gather(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 
 from edge_agent.types import Status, Value
@@ -13,10 +12,35 @@ from edge_agent_drivers.modbus.limits import Limits
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.plan import Block, Span
 
-log = logging.getLogger(__name__)
-
 SEARCH_BUDGET = 32
 """Most extra requests one scan spends on finding refused registers; the search goes on in the next."""
+SILENCES = 3
+"""Most timeouts one scan spends on finding registers that the device is silent about, likewise."""
+
+STRIKES = 3
+"""Scans in a row in which a block fails alone before something is done about it."""
+FIRST_REST = 30.0
+"""Seconds for which it is left alone first; doubles up to `comm.retest`."""
+
+
+@dataclass(slots=True)
+class Quarantined:
+    """What is known of a value that is left out; `until` is on the monotonic clock."""
+
+    status: Status
+    until: float
+
+
+@dataclass(slots=True)
+class Strikes:
+    """What is known of a block that gets no usable answer while others do."""
+
+    status: Status
+    count: int = 0
+    rest: float = FIRST_REST
+    until: float = 0.0
+    sought: bool = False
+    """True for a part of a silent block: the search goes on with it."""
 
 
 @dataclass(slots=True)
@@ -28,19 +52,16 @@ class Device:
     unit: int
     limits: Limits
     retest: float
+    retries: int = 0
+    """How often a question is asked again within a scan that got silence, garbage or "busy"."""
     known: Known = field(default_factory=dict)
     """The powers of ten that tags hold for others."""
 
     def lower(self, table: Table, most: int) -> None:
-        """Remember that the device takes no more than `most` addresses of `table` at once."""
-        key = "bits" if table.bits else "registers"
+        """Take no more than `most` addresses of `table` at once from now on."""
         if most < self.limits.of(table):
             limits = self.limits
             self.limits = replace(limits, bits=most) if table.bits else replace(limits, registers=most)
-            log.warning(
-                "%s: the device refuses %s requests over %d %s (exception 3): set max_registers: %d",
-                self.machine, table, most, key, most if not table.bits else max(1, most // 16),
-            )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -58,13 +79,17 @@ class Row:
     gone: bool = False
     """True once the connection could not be opened again: nothing more is asked."""
     budget: int = SEARCH_BUDGET
-    notes: list[tuple[Block, str]] = field(default_factory=list)
+    silences: int = SILENCES
+    unfinished: bool = False
+    """True where a search for silent registers goes on in the next scan."""
+    notes: list[tuple[Block, LineFault]] = field(default_factory=list)
     """What went wrong with which block; said only where others answered, else the sampler says it."""
 
     def fail(self, spans: tuple[Span, ...], status: Status) -> None:
-        """Give all `spans` the same bad status."""
+        """Give all `spans` the same bad status, but for those that were read already."""
         for span in spans:
-            self.statuses[span.column] = status
+            if self.values[span.column] is None:
+                self.statuses[span.column] = status
 
     def take(self, block: Block, payload: bytes) -> None:
         """Decode the answer to `block` into its columns."""

@@ -3,20 +3,23 @@
 - Exception 2 on a block of several values: the block is halved until the refused values are found, once.
   They are quarantined (bad, illegal_address), the others are joined again, and one quarantined value per scan
   is tried again when its time has come. Where no single value is to blame, the pieces stay apart until then.
-- Exception 3 on a block: the device's maximum is halved and remembered for the machine.
-- A block that stays silent, or whose answers have the wrong length, while the others answer, is left alone
-  for a while after three scans, so that it does not cost every scan a timeout.
+- Exception 3 on a block: the device's maximum is halved and remembered for the machine. Where a single value
+  is refused like that, the value is to blame: it is quarantined, and the maximum is as before.
+- A block that stays silent, loses the connection or whose answers have the wrong length, while others answer:
+  after three scans in a row it is halved like after exception 2, which is the only way to read a device that
+  answers nothing at all for a register it does not have. Silence is dear, so one scan looks on for three
+  timeouts only, and one search for twenty-four; what then remains is left alone for a while.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 
 from edge_agent.types import Status
 from edge_agent.units import format_duration
 from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.asking import Key, Questions
 from edge_agent_drivers.modbus.columns import GroupPlan
 from edge_agent_drivers.modbus.derive import Derivations
 from edge_agent_drivers.modbus.faults import (
@@ -25,34 +28,26 @@ from edge_agent_drivers.modbus.faults import (
     TOO_MANY,
     LineFault,
     LineLost,
+    NoAnswer,
     Refused,
+    Resting,
     WrongCount,
 )
 from edge_agent_drivers.modbus.plan import Block, Span, coalesce, halves, make_block
-from edge_agent_drivers.modbus.row import SEARCH_BUDGET, Device, Row
+from edge_agent_drivers.modbus.row import (
+    FIRST_REST,
+    SEARCH_BUDGET,
+    STRIKES,
+    Device,
+    Quarantined,
+    Row,
+    Strikes,
+)
 
 log = logging.getLogger(__name__)
 
-Key = tuple[Table, int, int]
-"""What identifies a request: table, address, count."""
-
-STRIKES = 3
-"""Scans in a row in which a block fails alone before it is left alone for a while."""
-_FIRST_REST = 30.0
-
-
-@dataclass(slots=True)
-class _Quarantined:
-    status: Status
-    until: float
-
-
-@dataclass(slots=True)
-class _Strikes:
-    status: Status
-    count: int = 0
-    rest: float = _FIRST_REST
-    until: float = 0.0
+SEARCH_SILENCES = 24
+"""Most timeouts that one search for silent registers costs altogether; the next search is a retest away."""
 
 
 class GroupScan:
@@ -61,13 +56,22 @@ class GroupScan:
     def __init__(self, plan: GroupPlan, device: Device) -> None:
         self._plan, self._device = plan, device
         self._derived = Derivations(device.machine, plan.steps, device.known) if plan.steps else None
-        self._quarantine: dict[Span, _Quarantined] = {}
+        self._quarantine: dict[Span, Quarantined] = {}
         self._cuts: set[tuple[Table, int]] = set()
         self._cuts_until = 0.0
-        self._strikes: dict[Key, _Strikes] = {}
-        self._said: dict[Key, str] = {}
+        self._strikes: dict[Key, Strikes] = {}
+        self._said: dict[Key, Status] = {}
+        self._quiet: dict[tuple[Key, Status], float] = {}
+        """Until when it is not said again: what comes and goes is not to fill the journal."""
         self._found = False
-        self._limits = device.limits
+        self._unfinished = False
+        self._limits = self._limits_before = device.limits
+        self._questions = Questions(device)
+        self._silences = SEARCH_SILENCES
+        self._silences_until = 0.0
+        self._spoke = False
+        """Whether a block of this group was answered since connecting."""
+        self._guess = 0
         self.blocks: list[Block] = []
         self._rebuild()
 
@@ -77,8 +81,10 @@ class GroupScan:
         return list(self._quarantine)
 
     def forgive(self) -> None:
-        """Ask silent blocks again at once: the connection is new. What was refused stays in quarantine."""
-        self._strikes.clear()
+        """Ask silent blocks again: the connection is new. What was refused stays in quarantine."""
+        self._spoke = False
+        for strikes in self._strikes.values():
+            strikes.count, strikes.rest, strikes.until = min(strikes.count, STRIKES - 1), FIRST_REST, 0.0
         if self._derived is not None:
             self._derived.forget()
 
@@ -91,13 +97,24 @@ class GroupScan:
         row = Row([None] * width, raw=[""] * width if raw else None)
         now = time.monotonic()
         self._begin(row, now)
-        await self._retest(row, now)
-        for block in list(self.blocks):
-            await self._read(block, row)
-            if row.failure is not None and not row.answered and (row.gone or row.unanswered >= 2):
-                raise row.failure
+        blocks = list(self.blocks)
+        if self._strikes:
+            # What failed before comes last: something must answer, or the device is taken for dead.
+            blocks.sort(key=lambda block: block.key in self._strikes)
+            if not self._spoke and blocks[0].key in self._strikes:
+                await self._try_a_part(row)
+        ahead = self._device.line.pipeline
+        for start in range(0, len(blocks), ahead):
+            several = blocks[start : start + ahead]
+            if ahead > 1:
+                await self._questions.send_ahead([block for block in several if not self._rests(block, now)])
+            for block in several:
+                await self._read(block, row)
+                if row.failure is not None and not row.answered and (row.gone or row.unanswered >= 2):
+                    raise row.failure
         if row.failure is not None and not row.answered:
             raise row.failure
+        await self._retest(row, now)
         self._settle(row)
         if self._derived is not None:
             self._derived.apply(row, at)
@@ -105,7 +122,11 @@ class GroupScan:
 
     def _begin(self, row: Row, now: float) -> None:
         self._found = False
-        if self._cuts and now >= self._cuts_until:
+        self._limits_before = self._device.limits
+        self._questions.forget()
+        if now >= self._silences_until:
+            self._silences, self._silences_until = SEARCH_SILENCES, now + self._device.retest
+        if self._cuts and now >= self._cuts_until and not self._unfinished:
             self._cuts.clear()
             self._rebuild()
         elif self._limits is not self._device.limits:
@@ -120,6 +141,7 @@ class GroupScan:
         keys = {block.key for block in self.blocks}
         self._strikes = {key: strikes for key, strikes in self._strikes.items() if key in keys}
         self._said = {key: said for key, said in self._said.items() if key in keys}
+        self._quiet = {what: until for what, until in self._quiet.items() if what[0] in keys}
 
     async def _retest(self, row: Row, now: float) -> None:
         due = next((span for span, entry in self._quarantine.items() if now >= entry.until), None)
@@ -131,49 +153,56 @@ class GroupScan:
             log.info("%s: %s answers again", self._device.machine, due)
             self._rebuild()
 
+    async def _try_a_part(self, row: Row) -> None:
+        """Where no block gets an answer: one value alone, each time another, lest a register that the
+        device does not answer for makes all of it look dead."""
+        blocks = [block for block in self.blocks if len(block.spans) > 1 and not block.whole]
+        spans = [span for block in blocks for span in block.spans]
+        if spans:
+            self._guess = (self._guess + 1) % len(spans)
+            await self._read(make_block([spans[self._guess]], self._limits), row, searching=True)
+
+    def _rests(self, block: Block, now: float) -> bool:
+        strikes = self._strikes.get(block.key)
+        return strikes is not None and now < strikes.until
+
     async def _read(self, block: Block, row: Row, *, searching: bool = False) -> bool:
         """Ask for one block and, where it is refused, for its parts; True where all of it came."""
         strikes = self._strikes.get(block.key)
-        if row.gone or (strikes is not None and time.monotonic() < strikes.until):
+        if row.gone or (strikes is not None and self._left_alone(strikes, row)):
             row.fail(block.spans, strikes.status if strikes else LineLost.status)
             return False
-        try:
-            payload = await self._ask(block, row)
-        except Refused as refused:
-            await self._refused(block, refused, row)
-        except WrongCount as fault:
-            row.answered = True
-            if searching or (strikes is not None and strikes.count + 1 >= STRIKES):
-                await self._search(block, fault.status, str(fault), row)
-            else:
-                self._strike(block, fault, row)
-        except LineFault as fault:
-            row.unanswered += 1
-            row.failure = fault
-            self._strike(block, fault, row)
-        else:
-            row.take(block, payload)
+        outcome = await self._questions.ask(block, row, again=not searching and strikes is None)
+        if isinstance(outcome, bytes):
+            self._spoke = self._spoke or not searching
+            row.take(block, outcome)
             self._recovered(block)
             return True
+        struck = searching or (strikes is not None and strikes.count + 1 >= STRIKES)
+        if isinstance(outcome, Refused):
+            await self._refused(block, outcome, row)
+        elif isinstance(outcome, WrongCount):
+            row.answered = True
+            if struck:
+                await self._search(block, outcome.status, str(outcome), row)
+            else:
+                self._strike(block, outcome, row)
+        else:
+            row.unanswered += 1
+            row.failure = outcome
+            row.gone = row.gone or isinstance(outcome, Resting)
+            if struck and row.answered and isinstance(outcome, NoAnswer | LineLost) and not row.gone:
+                await self._search_silent(block, outcome, row, searching=searching)
+            else:
+                self._strike(block, outcome, row)
         return False
-
-    async def _ask(self, block: Block, row: Row) -> bytes:
-        device = self._device
-        if not device.line.connected:
-            # Dropped by us after a silent block, or by the device while idle: one try, no waiting.
-            try:
-                await device.line.open()
-            except LineLost:
-                row.gone = True
-                raise
-        return await device.line.ask(device.unit, block.table, block.address, block.count)
 
     def _strike(self, block: Block, fault: LineFault, row: Row) -> None:
         row.fail(block.spans, fault.status)
-        strikes = self._strikes.setdefault(block.key, _Strikes(fault.status))
+        strikes = self._strikes.setdefault(block.key, Strikes(fault.status))
         strikes.count += 1
         strikes.status = fault.status
-        row.notes.append((block, str(fault)))
+        row.notes.append((block, fault))
 
     async def _refused(self, block: Block, refused: Refused, row: Row) -> None:
         if refused.code in BEHIND_GATEWAY:
@@ -184,10 +213,12 @@ class GroupScan:
         if refused.code == TOO_MANY and self._lowered(block):
             await self._pieces(coalesce(block.spans, self._device.limits), refused.status, row)
         elif refused.code in (ILLEGAL_ADDRESS, TOO_MANY):
+            if refused.code == TOO_MANY:
+                self._device.limits = self._limits_before
             await self._search(block, refused.status, str(refused), row)
         else:
             row.fail(block.spans, refused.status)
-            row.notes.append((block, str(refused)))
+            row.notes.append((block, refused))
 
     def _lowered(self, block: Block) -> bool:
         """Halve the device's maximum after exception 3; False where a value cannot be read in fewer."""
@@ -211,13 +242,51 @@ class GroupScan:
         self._cuts_until = time.monotonic() + self._device.retest
         await self._pieces(pieces, status, row)
 
+    async def _search_silent(self, block: Block, fault: LineFault, row: Row, *, searching: bool) -> None:
+        """Halve a block that stays silent while others answer, for as long as that is worth its time."""
+        parts = halves(block, self._device.limits)
+        if not parts and not searching:
+            self._strike(block, fault, row)
+            return
+        row.silences -= 1
+        self._silences -= 1
+        if parts and (row.silences <= 0 or self._silences <= 0):
+            self._postpone(block, fault.status, row)
+            return
+        if not searching:
+            log.warning(
+                "%s: %s: %s, while others answer: looking for the registers it is silent about",
+                self._device.machine, block, fault,
+            )  # fmt: skip
+        await self._search(block, fault.status, str(fault), row)
+
+    def _postpone(self, piece: Block, status: Status, row: Row) -> None:
+        """Go on with a part of a silent block in the next scan or, once the search has cost enough, later."""
+        strikes = self._strikes.get(piece.key) or Strikes(status)
+        strikes.count, strikes.sought = STRIKES - 1, True
+        if self._silences <= 0:
+            strikes.until = time.monotonic() + strikes.rest
+            strikes.rest = min(2 * strikes.rest, self._device.retest)
+        self._strikes[piece.key] = strikes
+        row.unfinished = True
+        row.fail(piece.spans, status)
+
+    def _left_alone(self, strikes: Strikes, row: Row) -> bool:
+        """Whether a block that failed before is not asked in this scan."""
+        if strikes.sought and row.silences <= 0:
+            row.unfinished = True
+            return True
+        return time.monotonic() < strikes.until
+
     async def _pieces(self, pieces: list[Block], status: Status, row: Row) -> None:
         for piece in pieces:
             if row.budget <= 0:
                 row.fail(piece.spans, status)
-                continue
-            row.budget -= 1
-            await self._read(piece, row, searching=True)
+            elif row.silences <= 0:
+                self._postpone(piece, status, row)
+            else:
+                row.budget -= 1
+                await self._read(piece, row, searching=True)
 
     def _put_away(self, span: Span, status: Status, why: str) -> None:
         if span not in self._quarantine:
@@ -226,32 +295,45 @@ class GroupScan:
                 "%s: %s is refused: %s; left out and tried again every %s",
                 self._device.machine, span, why, format_duration(self._device.retest),
             )  # fmt: skip
-        self._quarantine[span] = _Quarantined(status, time.monotonic() + self._device.retest)
+        self._quarantine[span] = Quarantined(status, time.monotonic() + self._device.retest)
 
     def _settle(self, row: Row) -> None:
         """After a scan: join what was cut to find a refused value; let blocks rest that fail alone."""
-        if self._found and row.budget > 0:
+        self._unfinished = row.unfinished
+        if self._found and row.budget > 0 and not row.unfinished:
             self._cuts.clear()
+        if self._device.limits != self._limits_before:
+            most = self._device.limits
+            log.warning(
+                "%s: the device refuses requests over %d registers or %d bits (exception 3): "
+                "set max_registers: %d",
+                self._device.machine, most.registers, most.bits, min(most.registers, max(1, most.bits // 16)),
+            )  # fmt: skip
         if row.budget < SEARCH_BUDGET or self._found or self._limits is not self._device.limits:
             self._rebuild()
         if not row.answered:
             return
-        for block, what in row.notes:
-            self._say(block, what)
+        for block, fault in row.notes:
+            self._say(block, fault)
         now = time.monotonic()
         for (table, address, _), strikes in self._strikes.items():
             if strikes.count >= STRIKES and now >= strikes.until:
                 strikes.until = now + strikes.rest
-                log.warning(
+                level = logging.WARNING if strikes.rest == FIRST_REST else logging.DEBUG
+                log.log(
+                    level,
                     "%s: %s:%d gives no usable answer while others do: tried again in %s",
                     self._device.machine, table, address, format_duration(strikes.rest),
                 )  # fmt: skip
                 strikes.rest = min(2 * strikes.rest, self._device.retest)
 
-    def _say(self, block: Block, what: str) -> None:
-        if self._said.get(block.key) != what:
-            self._said[block.key] = what
-            log.warning("%s: %s: %s", self._device.machine, block, what)
+    def _say(self, block: Block, fault: LineFault) -> None:
+        what = block.key, fault.status
+        if self._said.get(block.key) == fault.status or time.monotonic() < self._quiet.get(what, 0.0):
+            return
+        self._said[block.key] = fault.status
+        self._quiet[what] = time.monotonic() + self._device.retest
+        log.warning("%s: %s: %s", self._device.machine, block, fault)
 
     def _recovered(self, block: Block) -> None:
         self._strikes.pop(block.key, None)

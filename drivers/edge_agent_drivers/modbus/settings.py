@@ -16,8 +16,9 @@ from edge_agent_drivers.modbus.endpoint import Endpoint, parse_endpoint
 from edge_agent_drivers.modbus.identity import IdentitySettings
 from edge_agent_drivers.modbus.limits import MOST_BITS, Limits, Stretch
 from edge_agent_drivers.modbus.orders import Orders
-from edge_agent_drivers.modbus.plan import Span, count_requests
+from edge_agent_drivers.modbus.plan import Span, weigh
 from edge_agent_drivers.modbus.ranges import AddressRange, AddressRangeField
+from edge_agent_drivers.modbus.security import TlsSettings
 from edge_agent_drivers.modbus.tagcheck import WHOLE
 from edge_agent_drivers.modbus.tags import MOST_REGISTERS, ModbusTag, Type, located
 from edge_agent_drivers.modbus.watchdog import ModbusWatchdog, armed_tags
@@ -32,23 +33,27 @@ class CommSettings(StrictModel):
 
     timeout: Duration | None = None
     """How long to wait for an answer; default: the machine's `timeout`."""
-    retries: int = Field(default=0, ge=0)
-    """Not yet: a request that was not answered is asked again at the next scan."""
+    retries: int = Field(default=0, ge=0, le=5)
+    """How often a request is asked again within a scan, after silence, garbage or "busy"."""
+    pipeline: int = Field(default=1, ge=1, le=16)
+    """Most requests under way at once over tcp:// and tls://; more than 1 only where the device says so."""
     pause: Duration = 0.0
     """Least time between an answer and the next request, for slow devices."""
     connect_pause: Duration = 0.0
     """Time between connecting and the first request."""
+    listen: Duration = Field(default=3.0, ge=3.0)
+    """How long a serial line is listened to before the first byte is sent, lest another master is there."""
     retest: Duration = 600.0
     """How often a refused register is tried again."""
 
     @model_validator(mode="after")
-    def _no_retries(self) -> Self:
-        if self.retries:
-            raise ValueError("not yet: leave comm.retries out; the next scan asks again")
+    def _no_pause_ahead(self) -> Self:
+        if self.pause and self.pipeline > 1:
+            raise located(
+                "CommSettings",
+                [(("pipeline",), "requests that are sent ahead leave no pause: leave one out")],
+            )
         return self
-
-
-_NOT_YET = {"udp": "UDP", "tls": "TLS", "rtu": "serial lines", "rtu+tcp": "RTU over TCP"}
 
 
 def _by_type(written: object) -> object:
@@ -61,7 +66,10 @@ class ModbusMachine(MachineSettings):
     """A Modbus device."""
 
     url: str
-    """tcp://host:port; the port is 502 where it is left out."""
+    """tcp://host:port, udp:// or tls://, rtu+tcp:// for RTU behind a gateway (without a port it is 502, with
+    TLS 802), or a serial line: rtu:///dev/ttyUSB0?baudrate=19200&parity=E."""
+    mode: Literal["poll", "listen"] = "poll"
+    """listen: take the values that another master on the line asks for, and send nothing."""
     unit_id: int = Field(default=1, ge=0, le=255, validation_alias=AliasChoices("unit_id", "unit"))
     """The device behind the address (`unit` is accepted)."""
     byte_order: Orders = "ABCD"
@@ -86,6 +94,8 @@ class ModbusMachine(MachineSettings):
     invalid: Annotated[dict[Type, list[int | FiniteFloat]], BeforeValidator(_by_type)] = {}
     """Raw values that mean "no value", by type, for tags that do not say their own: {uint16: [0xFFFF]}."""
     comm: CommSettings = CommSettings()
+    tls: TlsSettings | None = None
+    """With tls://: whom to trust, and our own certificate."""
     profile: str | None = None
     """A bundled device profile, or ./NAME.yaml; brings tags and more, which own settings override."""
     profile_tags: list[str] | None = None
@@ -93,7 +103,7 @@ class ModbusMachine(MachineSettings):
     params: dict[Name, int | FiniteFloat] = {}
     """What the profile leaves to the engineer, like the decimals set in the device."""
     identity: IdentitySettings | None = None
-    """A register that says which device this is, asked on each connection; or `off`."""
+    """What says which device this is, asked on each connection; or `off`."""
     comm_watchdog: ModbusWatchdog | None = None
     """What the device does when the agent goes silent; `off` once it is switched off in the device."""
     tags: dict[Name, ModbusTag] = {}
@@ -107,8 +117,14 @@ class ModbusMachine(MachineSettings):
 
     @property
     def answer_timeout(self) -> float:
-        """Seconds to wait for an answer."""
-        return self.comm.timeout if self.comm.timeout is not None else self.timeout
+        """Seconds to wait for an answer; on a serial line, beside the time that the bytes take."""
+        wait = self.comm.timeout if self.comm.timeout is not None else self.timeout
+        return wait + self.byte_time * (13 + 2 * self.max_registers)
+
+    @property
+    def byte_time(self) -> float:
+        """Seconds that one byte takes on a serial line; 0 on a network."""
+        return self.endpoint.character if self.endpoint.serial else 0.0
 
     def order_of(self, tag: ModbusTag) -> str:
         """The byte order of a tag: its own, else the machine's for its type, else ABCD."""
@@ -167,15 +183,15 @@ class ModbusMachine(MachineSettings):
             return None
         return line.host, f"{line.baudrate} baud, {line.bytesize}{line.parity}{line.stopbits}"
 
-    def request_counts(self) -> Mapping[float, int]:
-        """Scan rate -> requests that its tags take."""
+    def traffic(self) -> Mapping[float, tuple[int, int]]:
+        """Scan rate -> requests that its tags take, and bytes of values that come with their answers."""
         spans: dict[float, list[Span]] = {}
         for name, tag in self.tags.items():
             address = tag.address.on_wire(self.address_base)
             span = Span(name, 0, tag.address.table, address, tag.count, None)
             spans.setdefault(self.rate_of(tag), []).append(span)
         limits = self.limits
-        return {every: count_requests(members, limits) for every, members in spans.items()}
+        return {every: weigh(members, limits) for every, members in spans.items()}
 
     def remarks(self) -> Iterator[Problem]:
         """What is possible and probably a slip: values of different types on the same registers."""
@@ -190,7 +206,7 @@ class ModbusMachine(MachineSettings):
             *self._tag_problems(),
             *self._name_problems(),
             *self._factor_problems(),
-            *armed_tags(self.comm_watchdog, self.tags, self.address_base),
+            *armed_tags(self.comm_watchdog if self.mode == "poll" else None, self.tags, self.address_base),
         ]
         # Where a tag lies is judged once it is known to lie anywhere.
         problems = problems or list(spacing.problems(self))
@@ -199,15 +215,14 @@ class ModbusMachine(MachineSettings):
         return self
 
     def _profile_problems(self) -> Iterator[Problem]:
+        if self.mode == "listen" and self.identity is not None:
+            yield ("identity",), "who only listens cannot ask which device it is: write identity: off"
         if self.profile is None:
             for key in ("params", "profile_tags"):
                 if key in self.model_fields_set:
                     yield (key,), f"'{key}' belongs to a device profile; add profile: NAME, or remove it"
 
     def _url_problems(self) -> Iterator[Problem]:
-        scheme = self.url.partition("://")[0]
-        if scheme in _NOT_YET:
-            yield ("url",), f"not yet: {scheme}:// ({_NOT_YET[scheme]}); only tcp://host:port works"
         try:
             endpoint = parse_endpoint(self.url)
         except ValueError as problem:
@@ -217,6 +232,20 @@ class ModbusMachine(MachineSettings):
             yield ("unit_id",), "0 is for everybody on a serial line, and nobody answers: write 1 to 247"
         elif endpoint.scheme in ("rtu", "rtu+tcp") and self.unit_id > 247:
             yield ("unit_id",), f"no device of a serial line has the number {self.unit_id}: write 1 to 247"
+        if self.tls is not None and endpoint.scheme != "tls":
+            yield ("tls",), f"{endpoint.scheme}:// has no TLS: write tls://{endpoint}, or leave tls out"
+        if self.mode == "listen" and endpoint.scheme not in ("rtu", "rtu+tcp"):
+            yield (
+                ("mode",),
+                f"on {endpoint.scheme}:// nobody else is heard: listen needs rtu:// or rtu+tcp://",
+            )
+        if "listen" in self.comm.model_fields_set and not endpoint.serial:
+            yield ("comm", "listen"), "only a serial line (rtu://) is listened to first: leave listen out"
+        if self.comm.pipeline > 1 and endpoint.scheme not in ("tcp", "tls"):
+            yield (
+                ("comm", "pipeline"),
+                f"{endpoint.scheme}:// carries one request at a time: leave pipeline out",
+            )
 
     def _invalid_problems(self) -> Iterator[Problem]:
         for type_, values in self.invalid.items():
