@@ -8,7 +8,7 @@ like ours.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from edge_agent.contracts.plugs import Detector, Driver
@@ -39,8 +39,22 @@ PROFILES: Mapping[str, tuple[str, str]] = {
 
 DETECTORS: Mapping[str, str] = {"ensemble": "edge_agent_models.ensemble:EnsembleDetector"}
 
-COMMANDS: Mapping[str, str] = {"simulate": "edge_agent_simulators.command:simulate"}
+COMMANDS: Mapping[str, str] = {
+    "simulate": "edge_agent_simulators.command:simulate",
+    "opcua enrol": "edge_agent_drivers.opcua.enrol:enrol",
+}
 """What the bays bring to the command line."""
+
+INQUIRIES: Mapping[str, tuple[str, str]] = {
+    "probe": ("modbus", "edge_agent_drivers.modbus.probe:probe"),
+    "scan modbus": ("modbus", "edge_agent_drivers.modbus.survey:survey"),
+    "browse opcua": ("opcua", "edge_agent_drivers.opcua.tree:browse"),
+}
+"""Commands that put questions to one device: name -> (its driver, the bay's function).
+
+`async def inquiry(ask: Ask, device: str, **options) -> int`: `device` says for people where it is, and the
+exit code comes back. The same questions go through a running agent's driver or one made for the command.
+"""
 
 
 class UnknownKind(EdgeAgentError):
@@ -131,6 +145,12 @@ def _profile_folder(driver: str) -> Traversable | None:
 def detector(kind: str) -> type[Detector]:
     """The detector class of that name. UnknownKind with a suggestion where there is none."""
     return cast("type[Detector]", load(_lookup(DETECTORS, "edge_agent.detectors", "detector", kind)))
+
+
+def inquiry(name: str) -> tuple[str, Callable[..., Awaitable[int]]]:
+    """The driver and the function of a command that puts questions to a device."""
+    kind, reference = INQUIRIES[name]
+    return kind, cast("Callable[..., Awaitable[int]]", load(reference))
 
 
 def command(name: str) -> Callable[..., int]:

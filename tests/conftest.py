@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 from edge_agent_simulators import modbus_server
 from tests.support import witness
+
+# How long an example takes says how busy the machine is; what is too slow has a test of its own.
+settings.register_profile("edge-agent", deadline=None)
+settings.load_profile("edge-agent")
 
 IN_THE_LOOP = [
     "edge_agent.pipeline",

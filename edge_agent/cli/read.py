@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_agent import control, registry
+from edge_agent import registry
+from edge_agent.cli.agents import read_through
 from edge_agent.cli.plan import show_plan
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
@@ -31,13 +32,12 @@ def read(config: Path, machine: str | None, *, json_output: bool, plan: bool = F
     if plan:
         return show_plan(wanted, json_output=json_output)
     state = state_folder(configuration)
-    marks = {name: settings.fingerprint for name, settings in wanted.items()}
-    answer = control.ask(state, {"command": "read", "machines": marks})
-    if answer is not None:
-        print("read through the running agent", file=sys.stderr)
-        unknown = {"tags": {}, "error": "the running agent does not know it: restart the agent"}
-        answer = {name: answer.get(name, unknown) for name in wanted}
-    results = answer if answer is not None else asyncio.run(_read_all(wanted, state / "agent"))
+    results = read_through(state, wanted)
+    if results:
+        print(f"read through the running agent: {', '.join(results)}", file=sys.stderr)
+    alone = {name: settings for name, settings in wanted.items() if name not in results}
+    results |= asyncio.run(_read_all(alone, state / "agent")) if alone else {}
+    results = {name: results[name] for name in wanted}
     if json_output:
         print(json.dumps({name: result["tags"] for name, result in results.items()}, ensure_ascii=False))
     else:
@@ -100,4 +100,6 @@ def _show(results: dict[str, dict[str, Any]]) -> None:
 def _text(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -7,18 +7,26 @@ plainly when it cannot.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import HealthSettings, MachineSettings
+from edge_agent.errors import DeviceRefused
 from edge_agent.types import ConditionReport, Kind, ReadGroup, Record, SampleBatch, Score
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+Ask = Callable[[Mapping[str, Any]], Awaitable[Any]]
+"""Puts a question to a device, over whichever connection there is: `Driver.ask` of somebody's driver.
+
+DeviceUnreachable or DeviceRefused where there is no answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,16 @@ class Driver(ABC):
         where the connection is gone or nothing answered at all. With `raw` the batches say what the device
         sent.
         """
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Answer a question about the device itself, for commands such as `probe`; reads only.
+
+        Asked over the open connection between two scans, so it must be as short as a scan. What may be asked
+        is the driver's own; questions and answers are JSON. What goes wrong with the question alone is an
+        answer, not an error: DeviceRefused where it is no question for this driver, DeviceUnreachable only
+        where the connection is gone and no scan would succeed either.
+        """
+        raise DeviceRefused(f"this driver answers no questions ({question.get('do')})")
 
     def conditions(self) -> ConditionReport | None:
         """What the controller's own alarms have become since the last call; None where nothing is new.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from edge_agent import expressions
+from edge_agent.contracts.doubt import Doubt
 from edge_agent.types import AlarmPriority, Kind, Store, Tag
 from edge_agent.units import Duration, Rate, format_duration
 
@@ -182,13 +184,18 @@ class TagSettings(StrictModel):
             raise ValueError("a tag has either `every` or `scan`, not both")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError("range is [low, high] with low below high")
+        return self
+
+    @model_validator(mode="after")
+    def _percent_of_a_range(self) -> TagSettings:
+        # A driver whose devices know their ranges replaces this.
         if isinstance(self.deadband, str) and self.range is None:
             raise ValueError("a deadband in percent needs `range`")
         return self
 
     @property
     def deadband_units(self) -> float:
-        """The deadband in engineering units."""
+        """The deadband in engineering units; 0 where it is in percent of a range only the device knows."""
         if isinstance(self.deadband, str):
             low, high = self.range or (0.0, 0.0)
             return float(self.deadband.rstrip("%")) / 100 * (high - low)
@@ -326,6 +333,10 @@ class MachineSettings(StrictModel):
             raise ValueError("a machine has either `every` or `scan`, not both")
         return self
 
+    def doubts(self, name: str, state: Path | None) -> Iterator[Doubt]:
+        """What this machine's driver has to warn of; `state` is the driver's folder, where it is known."""
+        yield from ()
+
     @property
     def fingerprint(self) -> str:
         """The same for the same settings, secrets left out: says whether two configurations differ."""
@@ -335,10 +346,6 @@ class MachineSettings(StrictModel):
     def points(self) -> Mapping[str, TagSettings]:
         """Every tag by name, those that a driver makes of others among them, with what each says itself."""
         return self.tags
-
-    def remarks(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """What is possible and probably a slip: where below the machine, and what."""
-        yield from ()
 
     def serial_line(self) -> tuple[str, str] | None:
         """The serial port that the machine is on, and its settings in words; None where it is on none."""

@@ -120,6 +120,10 @@ class MachineLine:
         batches = await self.sampler.read_once()
         return tabulate(batches, self.tags, (loop.time() - started) * 1000)
 
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """A question to the device through the running connection, between two scans."""
+        return await self.sampler.ask(question)
+
     def unread(self) -> Readout:
         """Every tag as not connected."""
         return missing(self.tags)

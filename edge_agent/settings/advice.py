@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from edge_agent.contracts.settings import LimitsSettings, MachineSettings, TagSettings
 from edge_agent.settings.nodes import MapNode, Place
@@ -23,8 +24,10 @@ _RAW: Mapping[str, tuple[float, float]] = {
 }
 
 
-def of_machines(root: MapNode, machines: Mapping[str, MachineSettings]) -> Iterator[Problem]:
-    """The warnings of every machine that could be read."""
+def of_machines(
+    root: MapNode, machines: Mapping[str, MachineSettings], state: Path | None
+) -> Iterator[Problem]:
+    """The warnings of every machine that could be read; `state` is the drivers' folder, where it is known."""
     for name, machine in machines.items():
         node = root.get("machines", name)
         if not isinstance(node, MapNode):
@@ -38,8 +41,22 @@ def of_machines(root: MapNode, machines: Mapping[str, MachineSettings]) -> Itera
                 yield from _bit_alarms(below)
         yield from _judged(machine, node)
         yield from _fed(machine, node)
-        for path, what in machine.remarks():
-            yield from _remark(node, path, what)
+        for doubt in machine.doubts(name, state):
+            yield at(_place(node, doubt.path), doubt.code, doubt.message, doubt.hint)
+
+
+def _place(node: MapNode, path: tuple[str, ...]) -> Place:
+    """Where the last key of `path` stands that is written."""
+    place = node.place
+    for key in path:
+        entry = node.entries.get(key)
+        if entry is None:
+            break
+        place = entry.key.place
+        if not isinstance(entry.value, MapNode):
+            break
+        node = entry.value
+    return place
 
 
 def _fed(machine: MachineSettings, node: MapNode) -> Iterator[Problem]:
@@ -123,12 +140,6 @@ def _bit_alarms(node: MapNode) -> Iterator[Problem]:
         alarm = bit.value.entries.get("alarm") if isinstance(bit.value, MapNode) else None
         if alarm is not None and isinstance(alarm.value, MapNode) and "action" not in alarm.value.entries:
             yield _no_action(alarm.key.place, "the alarm")
-
-
-def _remark(node: MapNode, path: tuple[str, ...], what: str) -> Iterator[Problem]:
-    found = node.get(*path)
-    message, _, hint = what.partition("; ")
-    yield at(found.place if found is not None else node.place, "W308", message, hint)
 
 
 def _judged(machine: MachineSettings, node: MapNode) -> Iterator[Problem]:

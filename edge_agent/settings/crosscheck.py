@@ -69,7 +69,7 @@ def tag_names(node: MapNode) -> list[str]:
     """The tags of a machine, and what is made of them: named bits, texts, rates."""
     names: list[str] = []
     for tag, entry in _entries(node.get("tags")):
-        names.append(tag)
+        names += _parts(tag, entry.value) or [tag]
         if isinstance(entry.value, MapNode):
             names += _derived(tag, entry.value)
     return names
@@ -86,6 +86,18 @@ def _derived(tag: str, node: MapNode) -> Iterator[str]:
             yield f"{tag}.{name}"
             if isinstance(bit.value, MapNode) and "enum" in bit.value.entries:
                 yield f"{tag}.{name}.text"
+
+
+def _parts(tag: str, entry: Node) -> list[str]:
+    """The tags one OPC UA node becomes instead: elements of an array, fields of a structure."""
+    if not isinstance(entry, MapNode) or not (entry.get("node") or entry.get("browse")):
+        return []
+    length, fields = entry.get("length"), entry.get("fields")
+    if isinstance(length, ScalarNode) and isinstance(length.value, int):
+        return [f"{tag}.{index}" for index in range(min(length.value, 1000))]
+    if isinstance(fields, ListNode):
+        return [f"{tag}.{item.text}" for item in fields.items if isinstance(item, ScalarNode)]
+    return []
 
 
 def _entries(node: Node | None) -> list[tuple[str, Entry]]:

@@ -19,6 +19,7 @@ from edge_agent.settings.nodes import Entry, MapNode, Place, plain, text_of
 from edge_agent.settings.problems import Problem, at, closest, did_you_mean, in_order
 from edge_agent.settings.secrets import Secrets
 from edge_agent.settings.sources import Sources
+from edge_agent.settings.state import state_folder
 from edge_agent.settings.translate import translate
 from edge_agent.settings.wording import found
 
@@ -118,7 +119,8 @@ class _Build:
         self.problems += crosscheck.of_machines(self.root)
         self.problems += connections.of_lines(self.root, self.machines)
         self.problems += crosscheck.of_fields(self.root, self.machines)
-        self.problems += advice.of_machines(self.root, self.machines)
+        state = state_folder(top) / "agent" if top else None
+        self.problems += advice.of_machines(self.root, self.machines, state)
         if top is None:
             return None
         self.problems += crosscheck.of_plant(self.root, top)

@@ -58,6 +58,11 @@ CODES: Mapping[str, str] = {
     "W310": "a connection that cannot answer as often as it is asked",
     "W311": "tags of a profile that need a parameter",
     "W312": "a machine whose communication watchdog may trip",
+    "W321": "what is sent can be read or changed on the way",
+    "W322": "a certificate or key that cannot be used",
+    "W323": "a key that others can read",
+    "W324": "a server that is not known yet",
+    "W325": "a certificate that is about to expire",
 }
 """Every code with what it is about. A code keeps its meaning for ever; new ones are added at the end."""
 

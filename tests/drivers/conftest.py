@@ -100,6 +100,14 @@ def node_opcua(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeOpcuaSe
         assert server.write_requests == 0
 
 
+@pytest.fixture
+def crooked(tmp_path: Path) -> Iterator[NodeOpcuaServer]:
+    """A node-opcua server of the test's own, because node-opcua does not get over a clock that jumps back."""
+    with NodeOpcuaServer(tmp_path / "crooked") as server:
+        yield server
+        assert server.write_requests == 0
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     """An event loop in a thread, for servers that outlive one test."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from edge_agent.clock import Clock
 from edge_agent.contracts.plugs import Driver
+from edge_agent.errors import DeviceUnreachable
 from edge_agent.types import Reason, SampleBatch, Value
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.opcua.driver import OpcuaDriver
@@ -117,6 +118,13 @@ class Press:
     def url(self) -> str:
         """What a client connects to."""
         return f"opc.tcp://127.0.0.1:{self._port}"
+
+    @property
+    def server(self) -> OpcuaServer:
+        """The simulator itself, which lives on the stage. RuntimeError while it is stopped."""
+        if self._server is None:
+            raise RuntimeError("the press is stopped")
+        return self._server
 
     def start(self) -> None:
         """Start with first values; takes a second or more."""
@@ -259,6 +267,18 @@ def by_name(batches: Sequence[SampleBatch]) -> dict[str, tuple[Value | None, Rea
 async def scan(driver: Driver, index: int = 0) -> dict[str, tuple[Value | None, Reason]]:
     """One scan of one group."""
     return by_name(await driver.read(driver.groups[index]))
+
+
+async def connect_in_time(driver: Driver) -> None:
+    """Connect a driver whose timeout is shorter than what a busy machine may take."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await driver.connect()
+            except DeviceUnreachable:
+                await asyncio.sleep(0.01)
+            else:
+                return
 
 
 def good(value: Value) -> tuple[Value, Reason]:

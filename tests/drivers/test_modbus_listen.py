@@ -221,6 +221,17 @@ async def test_values_come_from_the_other_masters_questions(bus: Bus, listener: 
     assert not bus.said["ttyUSB0"]
 
 
+async def test_reading_once_waits_for_a_round_of_the_master(bus: Bus, listener: Make) -> None:
+    """What the CLI reads is complete once the master has asked for everything."""
+    path = bus.plug("ttyUSB0")
+    bus.device(1)
+    driver = listener(url(path))
+    async with master(bus, read_request(1, 0, 4), *5 * [read_request(2, 0, 4)], read_request(1, 30, 1)):
+        await driver.connect()
+        found = by_name(await driver.read(driver.groups[0], raw=True))
+    assert found == {**RIGHT, "level": good(130)}
+
+
 async def test_what_is_never_asked_for_is_bad_and_said_once(
     bus: Bus, listener: Make, said: Callable[[], list[str]]
 ) -> None:

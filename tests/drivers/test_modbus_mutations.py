@@ -14,6 +14,7 @@ import pytest
 
 from edge_agent_drivers.modbus import mbap, rtu
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, Refused, WrongCount
+from edge_agent_drivers.modbus.owing import Owing
 from edge_agent_drivers.modbus.pdu import Question
 from tests.drivers import mutations, mutations_rtu
 from tests.drivers.mutations import Mutation, any_question, in_pieces
@@ -30,7 +31,7 @@ class RtuWire(Wire):
     """A wire with RTU at this end, which waits for nothing."""
 
     def connect(self) -> rtu.RtuConnection:
-        return rtu.RtuConnection("device", rtu.Owing(0.0), gap=0.0, settle=10.0)
+        return rtu.RtuConnection("device", Owing(0.0), gap=0.0, settle=10.0)
 
     def quiet(self) -> None:
         """The line has been silent for a while: what is unfinished stays so."""

@@ -272,3 +272,20 @@ async def test_a_search_among_silent_registers_ends(modbus: ModbusFactory) -> No
             assert found["t3"] == missing(Reason.TIMEOUT)
         assert device.silences <= 40
         assert device.silences == silences, "it still asks"
+
+
+async def test_a_device_that_dies_within_a_scan_costs_four_timeouts(modbus: ModbusFactory) -> None:
+    """However many blocks are left: the rest is not asked, and the next scan begins with it."""
+    async with Shy(*range(1, 60)) as device:
+        driver = modbus(device.port, APART, comm={"timeout": "20ms", "retest": "1h"})
+        await driver.connect()
+        for _ in range(5):
+            silences = device.silences
+            found = await scan(driver)
+            assert found["t0"] == good(1000)
+            assert set(found.values()) == {good(1000), missing(Reason.TIMEOUT)}
+            assert device.silences - silences <= 4
+        device.shy.clear()
+        await driver.close()
+        await driver.connect()
+        assert await scan(driver) == ALL_GOOD

@@ -15,8 +15,9 @@ from edge_agent_drivers.modbus.crc import crc16, sealed
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, NoAnswer, Refused, WrongCount
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.mbap import FLOOD
+from edge_agent_drivers.modbus.owing import Owing
 from edge_agent_drivers.modbus.pdu import Question
-from edge_agent_drivers.modbus.rtu import Owing, RtuConnection, frame
+from edge_agent_drivers.modbus.rtu import RtuConnection, frame
 
 Device = Callable[[bytes], Sequence[tuple[float, bytes]]]
 """What a device sends for a request, each piece after so many seconds."""

@@ -12,7 +12,7 @@ import pytest
 from edge_agent.errors import DeviceUnreachable
 from edge_agent.types import Reason
 from edge_agent_drivers.modbus import connection
-from tests.drivers.stage import Liar, ModbusFactory, good, honest, missing, reply_to, scan
+from tests.drivers.stage import Liar, ModbusFactory, connect_in_time, good, honest, missing, reply_to, scan
 
 TAGS = {"a": {"address": "holding:0", "type": "uint32"}, "b": {"address": "holding:30"}}
 RIGHT = {"a": good(1000 << 16 | 1001), "b": good(1030)}
@@ -116,7 +116,7 @@ async def test_e7_mutated_frames_through_the_driver(
 
     async with Liar(mutate) as device:
         driver = modbus(device.port, TAGS, comm={"timeout": "5ms", "retest": "1ms"}, max_registers=2)
-        await driver.connect()
+        await connect_in_time(driver)
         began, scans = time.monotonic(), 0
         while time.monotonic() - began < 3 or scans < 200:
             try:

@@ -194,10 +194,29 @@ def test_loads_no_protocol_library(tmp_path: Path) -> None:
     assert run.stdout.strip() == "[]"
 
 
+def test_certificates_load_cryptography_only(tmp_path: Path) -> None:
+    """Where certificates are configured they are looked at, still without the protocol library."""
+    write(
+        tmp_path,
+        "site: a\nmachines:\n  p:\n    driver: opcua\n    url: opc.tcp://10.0.4.30:4840\n"
+        "    security: {policy: Basic256Sha256, server_certificate: plc.der}\n",
+    )
+    write(tmp_path, "no certificate", "plc.der")
+    code = (
+        "import sys; from edge_agent.settings.check import check\n"
+        "print([p.message for p in check(['agent.yaml']).problems if p.code == 'W322'],"
+        " sorted({'asyncua', 'cryptography'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert run.stdout.strip() == "['plc.der is not a certificate'] ['cryptography']"
+
+
 def test_every_code_is_in_the_table() -> None:
     """A code that is used has its meaning in the table, and the table has no other."""
     used: set[str] = set()
-    for path in (ROOT / "edge_agent/settings").glob("*.py"):
+    for path in (*(ROOT / "edge_agent/settings").glob("*.py"), *(ROOT / "drivers").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if path.name == "problems.py":
             text = text.replace(text[text.index("CODES") : text.index("}")], "")

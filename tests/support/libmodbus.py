@@ -102,11 +102,22 @@ class LibmodbusServer:
                 if length < 0:
                     break
                 if length > 7:
-                    witness.saw("libmodbus", bytes(query[7:length]))
+                    pdu = bytes(query[7:length])
+                    # Of a function it does not know it takes the number alone, and flushes the rest later.
+                    witness.saw("libmodbus", pdu if len(pdu) > 1 else pdu + _waiting(self._connection))
                     self.write_requests += query[7] in WRITE_FUNCTIONS
                 if length > 0:
                     self._library.modbus_reply(self._context, query, length, ctypes.byref(self.mapping))
             self._library.modbus_close(self._context)
+
+
+def _waiting(descriptor: int) -> bytes:
+    """What has come and was not taken yet."""
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        try:
+            return connection.recv(_LONGEST, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
 
 
 def _shut(descriptor: int) -> None:

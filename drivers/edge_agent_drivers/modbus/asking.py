@@ -11,6 +11,7 @@ from edge_agent_drivers.modbus.faults import (
     LineFault,
     LineLost,
     NoAnswer,
+    NotConnected,
     Refused,
     Resting,
     Untrusted,
@@ -38,6 +39,10 @@ class Questions:
         """A new scan begins."""
         self._ahead.clear()
 
+    def known(self, block: Block) -> bool:
+        """Whether the outcome is there already."""
+        return block.key in self._ahead
+
     async def send_ahead(self, blocks: Sequence[Block]) -> None:
         """Ask for several blocks at once; `ask` then has the outcomes."""
         line, wanted = self._device.line, [block.key for block in blocks]
@@ -64,13 +69,17 @@ class Questions:
 
     async def _once(self, block: Block, row: Row) -> bytes | LineFault:
         device = self._device
-        if not device.line.connected:
-            # Dropped by us after a silent block, or by the device while idle: one try, no waiting.
-            try:
-                await device.line.open()
-            except (LineLost, Untrusted) as fault:
-                row.gone = True
-                return fault
+        try:
+            return await device.line.ask(device.unit, block.table, block.address, block.count)
+        except NotConnected:
+            pass  # Dropped by us after a silent block, or by the device while idle: one try, no waiting.
+        except LineFault as fault:
+            return fault
+        try:
+            await device.line.open()
+        except LineFault as fault:
+            row.gone = True
+            return fault
         try:
             return await device.line.ask(device.unit, block.table, block.address, block.count)
         except LineFault as fault:

@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_agent_drivers.modbus.faults import LineFault, NoAnswer
+from edge_agent_drivers.modbus.faults import BEHIND_GATEWAY, LineFault, NoAnswer, Refused, WrongCount
 from edge_agent_drivers.modbus.pdu import Asked
 
 SILENCE = NoAnswer()
 """The outcome of a question that was given up."""
+
+OPENING = 5.0
+"""Seconds that opening a tty may take: some adapters do, and who else has it open is looked up."""
 
 
 class Channel(Protocol):
@@ -54,7 +57,12 @@ class Timing:
     pipeline: int = 1
     """Most questions under way at once."""
     listen: float = 0.0
-    """Listening before the first byte on a serial line; connecting may take so much longer."""
+    """Listening before the first byte on a serial line; 0 on a network."""
+
+    @property
+    def connecting(self) -> float:
+        """Longest time that opening a connection may take."""
+        return self.timeout + (OPENING + self.listen if self.listen else 0.0)
 
 
 def give_up(*answers: asyncio.Future[bytes | LineFault]) -> None:
@@ -83,3 +91,10 @@ async def collect(answers: Sequence[asyncio.Future[bytes | LineFault]], timeout:
     except BaseException:
         give_up(*answers)
         raise
+
+
+def of_the_unit(outcome: bytes | LineFault) -> bool:
+    """Whether the unit itself answered, be it with a no."""
+    if isinstance(outcome, Refused):
+        return outcome.code not in BEHIND_GATEWAY
+    return isinstance(outcome, bytes | WrongCount)

@@ -18,13 +18,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from edge_agent_drivers.modbus.breaker import Units
-from edge_agent_drivers.modbus.channel import SILENCE, Channel, Dial, Timing, collect, give_up
+from edge_agent_drivers.modbus.channel import SILENCE, Channel, Dial, Timing, collect, give_up, of_the_unit
 from edge_agent_drivers.modbus.faults import (
-    BEHIND_GATEWAY,
     BadReply,
     LineFault,
     LineLost,
     NoAnswer,
+    NotConnected,
     Refused,
     WrongCount,
 )
@@ -94,9 +94,8 @@ class Connection:
         timings = self._members.values()
         self._pause = max((timing.pause for timing in timings), default=0.0)
         self._connect_pause = max((timing.connect_pause for timing in timings), default=0.0)
-        self._turns.capacity = 1
-        if self._numbered and timings:
-            self._turns.capacity = min(timing.pipeline for timing in timings)
+        ahead = min((timing.pipeline for timing in timings), default=1)
+        self._turns.capacity = ahead if self._numbered else 1
         self._turns.round = max(len(timings), 1)
         self._sharing = self._shared and (len(timings) > 1 or len(self._units) > 1)
         more = self._sharing or self._turns.capacity > 1
@@ -114,7 +113,7 @@ class Connection:
         # The gap is ours and not the device's: it does not count.
         gap = max(0.0, self._not_before - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout(gap + timing.timeout + timing.listen), self._opening:
+            async with asyncio.timeout(gap + timing.connecting), self._opening:
                 if again and len(self._members) == 1:
                     self._drop()
                 if self.attempts != attempts and self._failure is not None:
@@ -124,7 +123,7 @@ class Connection:
                     await self._connect(timing)
         except TimeoutError as error:
             self.leave(line)
-            raise LineLost(f"no connection to {self} within {timing.timeout:g} s") from error
+            raise LineLost(f"no connection to {self} within {timing.connecting:g} s") from error
         except BaseException:
             self.leave(line)
             raise
@@ -141,7 +140,7 @@ class Connection:
         self._not_before = loop.time() + min(RECONNECT_GAP, timing.timeout)
         self._failure = None
         try:
-            async with asyncio.timeout(timing.timeout + timing.listen):
+            async with asyncio.timeout(timing.connecting):
                 channel = await self._dial()
         except LineFault as failure:
             self._failure = failure
@@ -167,11 +166,14 @@ class Connection:
 
     async def ask(self, line: object, unit: int, question: Callable[[int], Asked]) -> bytes:
         """The answer to the question that `question` makes of a transaction number."""
-        timing = await self._turn(line, unit)
+        timing = self._turn_at_once(line, unit) or await self._turn(line, unit)
         try:
-            channel = await self._rested()
             loop = asyncio.get_running_loop()
             sent = loop.time()
+            channel = self._channel
+            if channel is None or sent < self._ready_at or not channel.usable:
+                channel = await self._rested()
+                sent = loop.time()
             answer = channel.ask(question(self._next()))
             timer = loop.call_later(timing.timeout, give_up, answer)
             try:
@@ -182,8 +184,11 @@ class Connection:
                 raise
             finally:
                 timer.cancel()
+            if isinstance(outcome, bytes) and self._untroubled(unit):
+                self._heard_at = sent
+                return outcome
             outcome = self._judged(channel, outcome, timing)
-            self._note(unit, _of_the_unit(outcome), sent)
+            self._note(unit, of_the_unit(outcome), sent)
         finally:
             self._turns.give_back()
         if isinstance(outcome, LineFault):
@@ -212,25 +217,36 @@ class Connection:
                 self._unanswered(channel, timing)
                 raise
             outcomes = [self._judged(channel, answer.result(), timing) for answer in answers]
-            self._note(unit, any(map(_of_the_unit, outcomes)), sent)
+            self._note(unit, any(map(of_the_unit, outcomes)), sent)
             return outcomes
         finally:
             for _ in range(taken):
                 self._turns.give_back()
 
+    def _turn_at_once(self, line: object, unit: int) -> Timing | None:
+        """What `_turn` gives, where there is nothing to wait for or to consider: the usual case."""
+        timing = self._members.get(line)
+        if timing is None or self._sharing or not self._numbered or unit not in self._units:
+            return None
+        return timing if self._turns.take() else None
+
     async def _turn(self, line: object, unit: int) -> Timing:
         """Wait for a turn, which the caller gives back. LineLost or Resting where there is none."""
         timing = self._members.get(line)
         if timing is None:
-            raise LineLost(f"not connected to {self}")
+            raise NotConnected(f"not connected to {self}")
         if unit not in self._units:
             self._units.meet(unit)
             self._strictest()
-        while self._channel is not None and self.usable and (rest := self._channel.rest(unit)) > 0:
-            # Others are asked meanwhile. The answer that is owed may end the wait at any time.
-            await asyncio.sleep(min(rest, 0.05))
-        if not self._turns.take():
-            await self._turns.wait(living=self._units.lives(unit))
+        while True:
+            while (rest := self._owed(unit)) > 0:
+                # Others are asked meanwhile. The answer that is owed may end the wait at any time.
+                await asyncio.sleep(min(rest, 0.05))
+            if not self._turns.take():
+                await self._turns.wait(living=self._units.lives(unit))
+            if self._owed(unit) <= 0:
+                break
+            self._turns.give_back()
         if self._sharing:
             try:
                 self._units.check(unit, asyncio.get_running_loop().time(), timing.timeout)
@@ -239,14 +255,21 @@ class Connection:
                 raise
         return timing
 
+    def _owed(self, unit: int) -> float:
+        """Seconds for which a unit is left alone, because an answer that nobody waits for may still come."""
+        return self._channel.rest(unit) if self._channel is not None and self.usable else 0.0
+
+    def _untroubled(self, unit: int) -> bool:
+        """Whether an answer of the unit changes nothing that is known."""
+        return not self._not_before and not self._pause and self._units.clean(unit)
+
     async def _rested(self) -> Channel:
         """The channel, after the pause that the device needs. LineLost where there is none."""
-        if self._ready_at:
-            wait = self._ready_at - asyncio.get_running_loop().time()
-            if wait > 0 and self.usable:
-                await asyncio.sleep(wait)
+        wait = self._ready_at - asyncio.get_running_loop().time()
+        if wait > 0 and self.usable:
+            await asyncio.sleep(wait)
         if self._channel is None or not self._channel.usable:
-            raise LineLost(f"not connected to {self}")
+            raise NotConnected(f"not connected to {self}")
         return self._channel
 
     def _next(self) -> int:
@@ -287,10 +310,3 @@ class Connection:
         now = asyncio.get_running_loop().time()
         if not self._stays_open or now - self._heard_at > max(HALF_OPEN, 3 * timing.timeout):
             channel.close()
-
-
-def _of_the_unit(outcome: bytes | LineFault) -> bool:
-    """Whether the unit itself answered, be it with a no."""
-    if isinstance(outcome, Refused):
-        return outcome.code not in BEHIND_GATEWAY
-    return isinstance(outcome, bytes | WrongCount)

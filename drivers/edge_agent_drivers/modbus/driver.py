@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver, PlannedRequest
@@ -11,8 +13,9 @@ from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.columns import plan_groups
-from edge_agent_drivers.modbus.faults import LineFault, Taken, Untrusted
+from edge_agent_drivers.modbus.faults import LineFault, Taken, Unplugged, Untrusted
 from edge_agent_drivers.modbus.identity import AnotherDevice, IdentityGuard
+from edge_agent_drivers.modbus.inquiry import answer
 from edge_agent_drivers.modbus.listening import Listener
 from edge_agent_drivers.modbus.outline import outline
 from edge_agent_drivers.modbus.row import Device
@@ -83,6 +86,8 @@ class ModbusDriver(Driver):
             raise DeviceRefused(f"machine {self._machine}: {fault}: check tls") from fault
         except Taken as fault:
             raise DeviceRefused(f"machine {self._machine}: {fault}") from fault
+        except Unplugged as fault:
+            raise DeviceUnreachable(f"machine {self._machine}: {fault}", fault.retry_within) from fault
         except LineFault as fault:
             self._line.close()
             raise DeviceUnreachable(self._advice(fault)) from fault
@@ -105,6 +110,13 @@ class ModbusDriver(Driver):
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Read something once for `probe` or `scan` (inquiry.py), from any unit behind the connection."""
+        if not self._open:
+            why = "mode: listen sends nothing" if self._listener is not None else "it is not connected"
+            raise DeviceRefused(f"machine {self._machine}: {self._line} cannot be asked: {why}")
+        return await answer(self._line, question)
 
     async def close(self) -> None:
         """Let go of the connection; machines that share it keep it. Harmless where there is none."""

@@ -2,6 +2,8 @@
 
 LineFault
 ├── LineLost     no connection, or it broke
+│   └── NotConnected  not asked, because there is none
+│   ├── Unplugged    the adapter of a serial line is not there
 │   └── Taken        a serial line that is not ours to talk on
 ├── Untrusted    TLS: a certificate is not accepted, or ours cannot be used
 ├── NoAnswer     silence until the timeout
@@ -52,9 +54,20 @@ class LineLost(LineFault):
     status = bad(Reason.NOT_CONNECTED)
 
 
+class Unplugged(LineLost):
+    """There is no such tty now; to look again costs nothing."""
+
+    retry_within = 1.0
+    """Seconds within which it is worth looking again."""
+
+
 class Taken(LineLost):
     """A serial line on which another master talks, or that another program has open, or that may not be
     opened: asking again at once is pointless."""
+
+
+class NotConnected(LineLost):
+    """Nothing was asked: there is no connection."""
 
 
 class NoAnswer(LineFault):

@@ -117,7 +117,7 @@ class ModbusLine:
 
     async def ask_for(self, unit: int, question: Callable[[int], Asked]) -> bytes:
         """As `ask`, unguarded, for the question that `question` makes of a transaction number."""
-        return await self._joined().ask(self, unit, question)
+        return await (self._connection or self._joined()).ask(self, unit, question)
 
     async def ask_ahead(self, unit: int, wanted: Sequence[tuple[Table, int, int]]) -> list[bytes | LineFault]:
         """Ask for as many of `wanted` (table, address, count) as may be under way at once, one at least; the

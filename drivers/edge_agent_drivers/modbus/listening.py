@@ -8,6 +8,7 @@ Not heard for three of its scans (at least ten seconds) it is bad: `timeout` whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from edge_agent.types import ReadGroup, Reason, SampleBatch, Status, bad
 from edge_agent_drivers.modbus.columns import GroupPlan
 from edge_agent_drivers.modbus.derive import Derivations, Known
 from edge_agent_drivers.modbus.ears import Ears, Where, ears_at
-from edge_agent_drivers.modbus.faults import LineFault, NoAnswer, Refused, Taken
+from edge_agent_drivers.modbus.faults import LineFault, NoAnswer, Refused, Taken, Unplugged
 from edge_agent_drivers.modbus.plan import Span, make_block
 from edge_agent_drivers.modbus.row import Row
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -42,7 +43,7 @@ class Listener:
         self._groups = {
             plan.group.every: _Group(plan, Derivations(machine, plan.steps, known)) for plan in plans
         }
-        self._patience = max(group.patience for group in self._groups.values())
+        self._patience = max((group.patience for group in self._groups.values()), default=LEAST)
         self._ears: Ears | None = None
         self._since = 0.0
         self._said: set[str] = set()
@@ -61,6 +62,8 @@ class Listener:
                 await ears.join(self)
         except Taken as fault:
             raise DeviceRefused(f"machine {self._machine}: {fault}") from fault
+        except Unplugged as fault:
+            raise DeviceUnreachable(f"machine {self._machine}: {fault}", fault.retry_within) from fault
         except (LineFault, TimeoutError) as fault:
             raise DeviceUnreachable(f"machine {self._machine}: {str(fault) or 'no connection'}") from fault
         self._ears = ears
@@ -80,10 +83,20 @@ class Listener:
         if ears is None or not ears.usable:
             why = ears.lost if ears else f"not connected to {self._endpoint}"
             raise DeviceUnreachable(f"machine {self._machine}: {why}")
+        if raw:
+            await self._round(group, ears)
         now = asyncio.get_running_loop().time()
         if now - ears.image.units.get(self._unit, 0.0) > self._patience:
             raise self._unheard(ears)
         return self._batches(self._groups[group.every], ears, now, raw)
+
+    async def _round(self, group: ReadGroup, ears: Ears) -> None:
+        """Give the master the time to ask for all of a group once, where listening has only begun."""
+        spans = self._groups[group.every].plan.spans
+        with contextlib.suppress(TimeoutError):  # What was not heard by then is shown as such.
+            async with asyncio.timeout_at(self._since + self._patience):
+                while ears.usable and any(ears.image.value(self._where(span)) is None for span in spans):
+                    await ears.heard(self._unit, ears.image.units.get(self._unit, 0.0))
 
     def close(self) -> None:
         """Listen no more."""

@@ -22,6 +22,8 @@ SHORTEST, LONGEST = 3, 254
 """What a length field may say of a reply: an exception; the longest frame the specification allows."""
 FLOOD = 16384
 """Bytes from one question to the next after which a peer is cut off: sixty of the longest replies."""
+_RECENT = 64
+"""How far back a late reply may reach, in questions, to be known as a reply where several are under way."""
 _MOST_GIVEN_UP = 32
 """How many questions without an answer are remembered, so that late replies are known for what they are."""
 
@@ -43,6 +45,7 @@ class MbapQuestions:
         self._name = name
         self._asked: dict[int, tuple[Asked, asyncio.Future[bytes | LineFault]]] = {}
         """By transaction. A question nobody waits for any more stays a while: its reply may still come."""
+        self._latest = 0
         self.skipped = ""
         """What came since the question with another transaction or unit; empty where nothing did."""
 
@@ -58,6 +61,7 @@ class MbapQuestions:
         self.skipped = ""
         answer: asyncio.Future[bytes | LineFault] = asyncio.get_running_loop().create_future()
         self._asked[question.transaction] = question, answer
+        self._latest = question.transaction
         return answer
 
     def _replied(self, transaction: int, unit: int, function: int, content: bytes) -> None:
@@ -140,6 +144,20 @@ class MbapConnection(MbapQuestions, asyncio.BufferedProtocol):
             self._filled += nbytes
             self._take()
 
+    def _in_step(self, end: int) -> bool:
+        """Whether what follows a reply begins, as far as it is there, like one to a recent question.
+
+        Else bytes of this reply are missing, and it was made whole with the beginning of the next.
+        """
+        following = bytes(self._view[end : min(self._filled, end + UNCOUNTED)])
+        if len(following) == 1:
+            return following[0] in (self._latest >> 8, (self._latest - _RECENT & 0xFFFF) >> 8)
+        return not following or (
+            (self._latest - int.from_bytes(following[:2], "big")) & 0xFFFF < _RECENT
+            and not any(following[2:4])
+            and (len(following) < UNCOUNTED or SHORTEST <= int.from_bytes(following[4:], "big") <= LONGEST)
+        )
+
     def _take(self) -> None:
         """Go through the replies that are whole, for as long as there is a question they may answer."""
         start = 0
@@ -153,6 +171,10 @@ class MbapConnection(MbapQuestions, asyncio.BufferedProtocol):
             end = start + UNCOUNTED + length
             if self._filled < end:
                 break
+            if len(self._asked) > 1 and not self._in_step(end):
+                self._filled = 0
+                self.close(BadReply(f"{self._name} sent fewer bytes than it announced"))
+                return
             self._replied(transaction, unit, function, bytes(self._view[start + HEAD.size : end]))
             if not self._asked:
                 self._filled = 0

@@ -13,9 +13,6 @@ from edge_agent_drivers.modbus.plan import Block, coalesce
 _QUESTION_BYTES = 8
 _ANSWER_BYTES = 5
 """Unit, function, count and CRC around the payload."""
-_GAP_CHARACTERS = 3.5
-_SHORTEST_GAP = 0.00175
-"""The silence between frames above 19200 baud, by the specification."""
 
 
 def outline(plans: Sequence[GroupPlan], limits: Limits, endpoint: Endpoint) -> Iterator[PlannedRequest]:
@@ -35,7 +32,4 @@ def outline(plans: Sequence[GroupPlan], limits: Limits, endpoint: Endpoint) -> I
 
 def line_time(block: Block, endpoint: Endpoint) -> float:
     """Seconds that question and answer take on a serial line, without the time the device thinks."""
-    bits = 1 + endpoint.bytesize + (endpoint.parity != "N") + endpoint.stopbits
-    character = bits / endpoint.baudrate
-    gap = max(_GAP_CHARACTERS * character, _SHORTEST_GAP if endpoint.baudrate > 19_200 else 0.0)
-    return (_QUESTION_BYTES + _ANSWER_BYTES + block.payload_bytes) * character + 2 * gap
+    return (_QUESTION_BYTES + _ANSWER_BYTES + block.payload_bytes) * endpoint.character + 2 * endpoint.silence

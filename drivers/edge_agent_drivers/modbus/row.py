@@ -74,6 +74,9 @@ class Row:
     answered: bool = False
     """Whether the device itself answered anything at all, be it with a no."""
     unanswered: int = 0
+    """Questions without an answer."""
+    in_a_row: int = 0
+    """Of these, the last ones, with no answer since."""
     failure: LineFault | None = None
     """The last fault that was not a no of the device."""
     gone: bool = False
@@ -85,6 +88,16 @@ class Row:
     notes: list[tuple[Block, LineFault]] = field(default_factory=list)
     """What went wrong with which block; said only where others answered, else the sampler says it."""
 
+    def answer(self) -> None:
+        """The device answered, be it with a no."""
+        self.answered, self.in_a_row = True, 0
+
+    def no_answer(self, fault: LineFault) -> None:
+        """A question got no answer from the device."""
+        self.unanswered += 1
+        self.in_a_row += 1
+        self.failure = fault
+
     def fail(self, spans: tuple[Span, ...], status: Status) -> None:
         """Give all `spans` the same bad status, but for those that were read already."""
         for span in spans:
@@ -94,7 +107,7 @@ class Row:
     def take(self, block: Block, payload: bytes) -> None:
         """Decode the answer to `block` into its columns."""
         values, statuses = block.decoder.decode(payload)
-        self.answered = True
+        self.answer()
         for span, value in zip(block.spans, values, strict=True):
             self.values[span.column] = value
             self.statuses.pop(span.column, None)

@@ -10,6 +10,8 @@ late reply never answers the next question:
 - A reply that came garbled was the answer if it is whole and from the right unit, or just as long as the
   answer: nothing more is expected then.
 
+Two questions of somebody else within a minute mean that there is another master: the connection is given up.
+
 What comes after that while, and a reply that a device sends twice with more than the gap between, cannot be
 told from an answer of the same unit with the same function and length.
 """
@@ -24,67 +26,20 @@ from typing import cast
 from edge_agent_drivers.modbus.crc import crc16, sealed
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, LineLost
 from edge_agent_drivers.modbus.mbap import FLOOD
+from edge_agent_drivers.modbus.owing import Owing
 from edge_agent_drivers.modbus.pdu import EXCEPTION, Asked, Question
+from edge_agent_drivers.modbus.rtu_frames import LONGEST, SHORTEST, reply_length
 
-LONGEST = 256
-"""Bytes of the longest frame the specification allows."""
-SHORTEST = 5
-"""Unit, function, one byte, checksum: an exception."""
-LATE = 1.0
-"""Seconds, at least, for which a unit that did not answer is left alone."""
-_FIXED = {5: 8, 6: 8, 7: 5, 8: 8, 11: 8, 15: 8, 16: 8, 22: 10}
-"""Function -> length of its replies, where that is fixed."""
-_COUNTED = frozenset({1, 2, 3, 4, 12, 17, 20, 21, 23})
-"""Functions whose replies say in their third byte how many bytes follow."""
+_QUESTION = 8
+"""Bytes of a question to read, or to write one value."""
+_QUESTIONS = frozenset(range(1, 7))
+ANOTHER_MASTER = 60.0
+"""Seconds within which two questions of somebody else are no accident."""
 
 
 def frame(question: Asked) -> bytes:
     """The bytes to send."""
     return sealed(bytes((question.unit,)) + question.pdu)
-
-
-def reply_length(heard: bytes | bytearray, start: int = 0) -> int | None:
-    """How long the reply is that begins at `start`, checksum included.
-
-    0 where no reply begins like this; None where too little of it is there to say.
-    """
-    if len(heard) < start + 3:
-        return None
-    function = heard[start + 1]
-    if function & EXCEPTION:
-        return SHORTEST
-    if function in _COUNTED:
-        length = SHORTEST + heard[start + 2]
-        return length if length <= LONGEST else 0
-    return _FIXED.get(function, 0)
-
-
-class Owing:
-    """Which units may still send an answer that nobody waits for any more.
-
-    Belongs to the line and not to one connection: a gateway sends a late reply to whoever is there now.
-    """
-
-    def __init__(self, late: float = LATE) -> None:
-        self._late = late
-        self._units: dict[int, tuple[float, int]] = {}
-        """Until when, and which function was asked for."""
-
-    def left(self, unit: int) -> float:
-        """Seconds until `unit` may be asked again; 0 or less where it owes nothing."""
-        entry = self._units.get(unit)
-        return entry[0] - time.monotonic() if entry else 0.0
-
-    def gave_up(self, question: Asked, waited: float) -> None:
-        """Nobody waits for the answer to `question` any more, after `waited` seconds."""
-        until = time.monotonic() + max(self._late, waited)
-        self._units[question.unit] = until, question.pdu[0]
-
-    def heard(self, unit: int, function: int) -> None:
-        """A reply came that nobody waited for."""
-        entry = self._units.get(unit)
-        if entry is not None and entry[1] == function & ~EXCEPTION:
-            del self._units[unit]
 
 
 class RtuConnection(asyncio.BufferedProtocol):
@@ -114,6 +69,7 @@ class RtuConnection(asyncio.BufferedProtocol):
         self._first = False
         """Whether nothing that came since the question was passed over yet."""
         self._garbled = False
+        self._stranger_at = 0.0
         self.skipped = ""
         """What came since the question and answers something else; empty where nothing did."""
 
@@ -148,6 +104,12 @@ class RtuConnection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _abandon(self, fault: LineFault) -> None:
+        """Give up the line itself, and not only this connection over it."""
+        self._lose(fault)
+        if self._transport is not None:
+            self._transport.close()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called once connected."""
         self._transport = cast(asyncio.Transport, transport)
@@ -171,9 +133,7 @@ class RtuConnection(asyncio.BufferedProtocol):
         self._heard += self._view[:nbytes]
         self._came += nbytes
         if self._received > FLOOD:
-            self._lose(BadReply(f"{self._name} sends without end"))
-            if self._transport is not None:
-                self._transport.close()
+            self._abandon(BadReply(f"{self._name} sends without end"))
             return
         self._take()
         if self._question is not None and not self._sent:
@@ -231,6 +191,8 @@ class RtuConnection(asyncio.BufferedProtocol):
                 self._garbled = self._garbled or (self._first and self._ours(start))
             elif not final and length != 0:
                 break
+            if self._somebody_asks(start):
+                return
             self._first = False
             start += 1
         if not final:
@@ -244,6 +206,20 @@ class RtuConnection(asyncio.BufferedProtocol):
         elif not final and self._sent.startswith(self._heard):
             return False
         self._echo = False
+        return True
+
+    def _somebody_asks(self, start: int) -> bool:
+        """Whether what is no reply is a question that is not ours. The second one of late ends it all."""
+        content = self._heard[start : start + _QUESTION]
+        if len(content) < _QUESTION or content[1] not in _QUESTIONS:
+            return False
+        if crc16(content) != 0 or content == self._sent:
+            return False
+        before, self._stranger_at = self._stranger_at, time.monotonic()
+        self._first = False
+        del self._heard[: start + _QUESTION]
+        if before and self._stranger_at - before < ANOTHER_MASTER:
+            self._abandon(LineLost(f"another master asks unit {content[0]} on {self._name}"))
         return True
 
     def _ours(self, start: int) -> bool:

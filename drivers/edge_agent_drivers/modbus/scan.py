@@ -13,11 +13,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from edge_agent.types import Status
-from edge_agent.units import format_duration
 from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.asking import Key, Questions
 from edge_agent_drivers.modbus.columns import GroupPlan
@@ -33,6 +31,7 @@ from edge_agent_drivers.modbus.faults import (
     Resting,
     WrongCount,
 )
+from edge_agent_drivers.modbus.notices import Notices
 from edge_agent_drivers.modbus.plan import Block, Span, coalesce, halves, make_block
 from edge_agent_drivers.modbus.row import (
     FIRST_REST,
@@ -44,8 +43,10 @@ from edge_agent_drivers.modbus.row import (
     Strikes,
 )
 
-log = logging.getLogger(__name__)
+IN_A_ROW = 4
+"""Questions in a row without an answer after which a scan asks no more, lest each block cost a timeout.
 
+The next scan begins with those that were not asked."""
 SEARCH_SILENCES = 24
 """Most timeouts that one search for silent registers costs altogether; the next search is a retest away."""
 
@@ -60,9 +61,7 @@ class GroupScan:
         self._cuts: set[tuple[Table, int]] = set()
         self._cuts_until = 0.0
         self._strikes: dict[Key, Strikes] = {}
-        self._said: dict[Key, Status] = {}
-        self._quiet: dict[tuple[Key, Status], float] = {}
-        """Until when it is not said again: what comes and goes is not to fill the journal."""
+        self._notices = Notices(device.machine, device.retest)
         self._found = False
         self._unfinished = False
         self._limits = self._limits_before = device.limits
@@ -140,8 +139,7 @@ class GroupScan:
         self.blocks = coalesce(wanted, self._limits, frozenset(self._cuts), list(self._quarantine))
         keys = {block.key for block in self.blocks}
         self._strikes = {key: strikes for key, strikes in self._strikes.items() if key in keys}
-        self._said = {key: said for key, said in self._said.items() if key in keys}
-        self._quiet = {what: until for what, until in self._quiet.items() if what[0] in keys}
+        self._notices.keep(keys)
 
     async def _retest(self, row: Row, now: float) -> None:
         due = next((span for span, entry in self._quarantine.items() if now >= entry.until), None)
@@ -150,7 +148,7 @@ class GroupScan:
         self._quarantine[due].until = now + self._device.retest
         if await self._read(make_block([due], self._limits), row, searching=True):
             del self._quarantine[due]
-            log.info("%s: %s answers again", self._device.machine, due)
+            self._notices.back(due)
             self._rebuild()
 
     async def _try_a_part(self, row: Row) -> None:
@@ -169,6 +167,10 @@ class GroupScan:
     async def _read(self, block: Block, row: Row, *, searching: bool = False) -> bool:
         """Ask for one block and, where it is refused, for its parts; True where all of it came."""
         strikes = self._strikes.get(block.key)
+        if row.in_a_row >= IN_A_ROW and row.failure is not None and not self._questions.known(block):
+            row.fail(block.spans, row.failure.status)
+            row.unfinished = row.unfinished or searching
+            return False
         if row.gone or (strikes is not None and self._left_alone(strikes, row)):
             row.fail(block.spans, strikes.status if strikes else LineLost.status)
             return False
@@ -182,14 +184,13 @@ class GroupScan:
         if isinstance(outcome, Refused):
             await self._refused(block, outcome, row)
         elif isinstance(outcome, WrongCount):
-            row.answered = True
+            row.answer()
             if struck:
                 await self._search(block, outcome.status, str(outcome), row)
             else:
                 self._strike(block, outcome, row)
         else:
-            row.unanswered += 1
-            row.failure = outcome
+            row.no_answer(outcome)
             row.gone = row.gone or isinstance(outcome, Resting)
             if struck and row.answered and isinstance(outcome, NoAnswer | LineLost) and not row.gone:
                 await self._search_silent(block, outcome, row, searching=searching)
@@ -206,10 +207,9 @@ class GroupScan:
 
     async def _refused(self, block: Block, refused: Refused, row: Row) -> None:
         if refused.code in BEHIND_GATEWAY:
-            row.unanswered += 1
-            row.failure = refused
+            row.no_answer(refused)
         else:
-            row.answered = True
+            row.answer()
         if refused.code == TOO_MANY and self._lowered(block):
             await self._pieces(coalesce(block.spans, self._device.limits), refused.status, row)
         elif refused.code in (ILLEGAL_ADDRESS, TOO_MANY):
@@ -254,10 +254,7 @@ class GroupScan:
             self._postpone(block, fault.status, row)
             return
         if not searching:
-            log.warning(
-                "%s: %s: %s, while others answer: looking for the registers it is silent about",
-                self._device.machine, block, fault,
-            )  # fmt: skip
+            self._notices.searching(block, fault)
         await self._search(block, fault.status, str(fault), row)
 
     def _postpone(self, piece: Block, status: Status, row: Row) -> None:
@@ -291,10 +288,7 @@ class GroupScan:
     def _put_away(self, span: Span, status: Status, why: str) -> None:
         if span not in self._quarantine:
             self._found = True
-            log.warning(
-                "%s: %s is refused: %s; left out and tried again every %s",
-                self._device.machine, span, why, format_duration(self._device.retest),
-            )  # fmt: skip
+            self._notices.put_away(span, why)
         self._quarantine[span] = Quarantined(status, time.monotonic() + self._device.retest)
 
     def _settle(self, row: Row) -> None:
@@ -303,39 +297,21 @@ class GroupScan:
         if self._found and row.budget > 0 and not row.unfinished:
             self._cuts.clear()
         if self._device.limits != self._limits_before:
-            most = self._device.limits
-            log.warning(
-                "%s: the device refuses requests over %d registers or %d bits (exception 3): "
-                "set max_registers: %d",
-                self._device.machine, most.registers, most.bits, min(most.registers, max(1, most.bits // 16)),
-            )  # fmt: skip
+            self._notices.lowered(self._device.limits)
         if row.budget < SEARCH_BUDGET or self._found or self._limits is not self._device.limits:
             self._rebuild()
         if not row.answered:
             return
         for block, fault in row.notes:
-            self._say(block, fault)
+            self._notices.say(block, fault)
         now = time.monotonic()
-        for (table, address, _), strikes in self._strikes.items():
+        for key, strikes in self._strikes.items():
             if strikes.count >= STRIKES and now >= strikes.until:
                 strikes.until = now + strikes.rest
-                level = logging.WARNING if strikes.rest == FIRST_REST else logging.DEBUG
-                log.log(
-                    level,
-                    "%s: %s:%d gives no usable answer while others do: tried again in %s",
-                    self._device.machine, table, address, format_duration(strikes.rest),
-                )  # fmt: skip
+                if strikes.rest == FIRST_REST:
+                    self._notices.left_alone(key, strikes.rest)
                 strikes.rest = min(2 * strikes.rest, self._device.retest)
-
-    def _say(self, block: Block, fault: LineFault) -> None:
-        what = block.key, fault.status
-        if self._said.get(block.key) == fault.status or time.monotonic() < self._quiet.get(what, 0.0):
-            return
-        self._said[block.key] = fault.status
-        self._quiet[what] = time.monotonic() + self._device.retest
-        log.warning("%s: %s: %s", self._device.machine, block, fault)
 
     def _recovered(self, block: Block) -> None:
         self._strikes.pop(block.key, None)
-        if self._said.pop(block.key, None):
-            log.info("%s: %s answers again", self._device.machine, block)
+        self._notices.recovered(block)

@@ -15,7 +15,8 @@ from typing import cast
 
 from edge_agent_drivers.modbus.endpoint import Endpoint
 from edge_agent_drivers.modbus.faults import LineLost, Taken
-from edge_agent_drivers.modbus.rtu import Owing, RtuConnection
+from edge_agent_drivers.modbus.owing import Owing
+from edge_agent_drivers.modbus.rtu import RtuConnection
 from edge_agent_drivers.modbus.traffic import Traffic
 from edge_agent_drivers.modbus.tty import Tty, open_tty
 
@@ -137,7 +138,7 @@ class _Hold(asyncio.Transport):
             self._port.write(bytes(data))
 
     def close(self) -> None:
-        # Somebody talks without end: the next connection listens first.
+        # Somebody else talks: the next connection listens first.
         self._port.close()
 
     def abort(self) -> None:

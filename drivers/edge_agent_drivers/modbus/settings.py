@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, FiniteFloat, model_validator
 
+from edge_agent.contracts.doubt import Doubt
 from edge_agent.contracts.settings import MachineSettings, Name, StrictModel, TagSettings
 from edge_agent.units import Duration
 from edge_agent_drivers import codec
@@ -193,8 +195,9 @@ class ModbusMachine(MachineSettings):
         limits = self.limits
         return {every: weigh(members, limits) for every, members in spans.items()}
 
-    def remarks(self) -> Iterator[Problem]:
-        """What is possible and probably a slip: values of different types on the same registers."""
+    def doubts(self, name: str, state: Path | None) -> Iterator[Doubt]:
+        """Values of different types on the same registers."""
+        yield from super().doubts(name, state)
         yield from spacing.overlaps(self)
 
     @model_validator(mode="after")

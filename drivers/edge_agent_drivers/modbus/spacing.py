@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edge_agent.contracts.doubt import Doubt
 from edge_agent_drivers.modbus.limits import Limits
 from edge_agent_drivers.modbus.ranges import AddressRange
 
@@ -111,7 +112,7 @@ def _place_problems(machine: ModbusMachine, limits: Limits, name: str, tag: Modb
         )
 
 
-def overlaps(machine: ModbusMachine) -> Iterator[Problem]:
+def overlaps(machine: ModbusMachine) -> Iterator[Doubt]:
     """Tags on registers that another tag reads differently; the same value twice is fine."""
     placed = sorted(
         (
@@ -125,11 +126,12 @@ def overlaps(machine: ModbusMachine) -> Iterator[Problem]:
     before: ModbusTag | None = None
     for where, first, count, _, name, tag in placed:
         if where == table and first < end and before is not None and not _same(machine, before, tag):
-            yield (
+            yield Doubt(
                 ("tags", name, "address"),
+                "W308",
                 f"{tag.address} is read as {tag.wire_type} here and is part of '{holder}', which is "
-                f"{before.wire_type}; for several things in one word, name its bits: {{0: ready}}, "
-                "else correct one",
+                f"{before.wire_type}",
+                "for several things in one word, name its bits: {0: ready}, else correct one",
             )
         if where != table or first + count > end:
             table, end, holder, before = where, first + count, name, tag

@@ -9,7 +9,8 @@ from ssl import SSLContext, SSLError
 from edge_agent_drivers.modbus.channel import Dial
 from edge_agent_drivers.modbus.faults import LineLost
 from edge_agent_drivers.modbus.mbap import MbapConnection
-from edge_agent_drivers.modbus.rtu import Owing, RtuConnection
+from edge_agent_drivers.modbus.owing import Owing
+from edge_agent_drivers.modbus.rtu import RtuConnection
 
 
 def tcp_dial(host: str, port: int) -> Dial:

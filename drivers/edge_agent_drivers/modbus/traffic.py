@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.crc import crc16
+from edge_agent_drivers.modbus.owing import LATE
 from edge_agent_drivers.modbus.pdu import EXCEPTION
-from edge_agent_drivers.modbus.rtu import LATE, LONGEST, SHORTEST, reply_length
+from edge_agent_drivers.modbus.rtu_frames import LONGEST, SHORTEST, reply_length
 
 _TABLES = {table.function: table for table in Table}
 _FIXED = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8, 7: 4, 8: 8, 11: 4, 12: 4, 17: 4, 22: 10, 24: 6, 43: 7}

@@ -8,11 +8,13 @@ import fcntl
 import os
 import termios
 from pathlib import Path
-
-import serial
+from typing import TYPE_CHECKING
 
 from edge_agent_drivers.modbus.endpoint import Endpoint
-from edge_agent_drivers.modbus.faults import LineLost, Taken
+from edge_agent_drivers.modbus.faults import LineLost, Taken, Unplugged
+
+if TYPE_CHECKING:
+    import serial
 
 _GONE = {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO}
 
@@ -41,9 +43,15 @@ def open_tty(endpoint: Endpoint, *, read_only: bool = False) -> Tty:
     Two locks, because neither is kept to by everybody: TIOCEXCL keeps later programs out, except root's;
     flock is for those that ask. Who has it open already is looked up.
 
-    LineLost where there is no such device now, Taken where it is somebody else's or not allowed.
+    Unplugged where there is no such device now, Taken where it is somebody else's or not allowed.
     """
+    # Not before: an agent without serial lines does without it.
+    import serial
+
     path = endpoint.host
+    # Before it is opened, which would set another speed for whoever has it.
+    if users := _users(path):
+        raise Taken(f"{path} is open in {users}: only one program can talk on a serial line")
     try:
         port = serial.Serial(
             path, endpoint.baudrate, endpoint.bytesize, endpoint.parity, endpoint.stopbits,
@@ -54,8 +62,6 @@ def open_tty(endpoint: Endpoint, *, read_only: bool = False) -> Tty:
     except (ValueError, termios.error) as error:
         raise Taken(f"{path} does not take {endpoint.format}: {error}") from error
     try:
-        if users := _users(path):
-            raise Taken(f"{path} is open in {users}: only one program can talk on a serial line")
         return _kept(path, port, read_only)
     except OSError as error:
         raise _why(path, error.errno, str(error)) from error
@@ -87,7 +93,7 @@ def _why(path: str, number: int | None, text: str) -> LineLost:
             users = _users(path, ourselves=True) or "another program"
             return Taken(f"{path} is open in {users}: only one program can talk on a serial line")
         case number if number in _GONE:
-            return LineLost(f"there is no {path} now: is the adapter plugged in?")
+            return Unplugged(f"there is no {path} now: is the adapter plugged in?")
         case _:
             return Taken(f"{path} cannot be used as a serial line: {text}")
 

@@ -76,6 +76,9 @@ def simulate(
     time_column: Annotated[str | None, typer.Option(help="Column that paces a replay.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="A,B", help="Columns to serve.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Start a replay over after its last row.")] = False,
+    chaos: Annotated[
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="OPC UA misbehaves about this often.")
+    ] = None,
     json_output: Json = False,
     wait: Annotated[bool, typer.Option("--wait", hidden=True)] = False,
 ) -> None:
@@ -99,4 +102,5 @@ def simulate(
         loop=loop,
         json_output=json_output,
         wait=wait,
+        chaos=chaos,
     )

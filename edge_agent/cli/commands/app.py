@@ -18,11 +18,12 @@ asked: list[Job] = []
 """What the commands of this command line asked for: at most one."""
 
 
-def group(name: str, about: str) -> typer.Typer:
+def group(name: str, about: str, example: str | None = None) -> typer.Typer:
     """A command with commands below it, as in `edge-agent scan modbus`."""
     return typer.Typer(
         name=name,
         help=about,
+        epilog=f"Example: {example}" if example else None,
         rich_markup_mode=None,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
