@@ -17,6 +17,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.pipeline.readout import Readout, read_directly
 from edge_agent.settings.load import require
 from edge_agent.settings.models import Configuration
+from edge_agent.settings.report import watchdogs
 from edge_agent.settings.state import state_folder
 from edge_agent.types import Reason
 
@@ -41,6 +42,8 @@ def read(config: Path, machine: str | None, *, json_output: bool, plan: bool = F
         print(json.dumps({name: result["tags"] for name, result in results.items()}, ensure_ascii=False))
     else:
         _show(results)
+    for watchdog in watchdogs(wanted):
+        print(watchdog, file=sys.stderr)
     for name, result in results.items():
         if result["error"]:
             print(f"{name}: {result['error']}", file=sys.stderr)

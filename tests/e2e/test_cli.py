@@ -59,6 +59,7 @@ def test_help_is_there_at_once() -> None:
         "probe",
         "scan",
         "browse",
+        "profiles",
     ):
         assert command in shown.stdout
         assert "Example:" in edge_agent(command, "--help").stdout
