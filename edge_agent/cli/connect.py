@@ -9,8 +9,9 @@ from edge_agent import registry
 from edge_agent.cli.agents import read_through
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import DriverError, EdgeAgentError
+from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt import MqttClient, MqttUnavailable
+from edge_agent.pipeline.readout import read_directly
 from edge_agent.settings.models import Configuration
 from edge_agent.settings.state import state_folder
 
@@ -41,15 +42,9 @@ def _through_agent(configuration: Configuration) -> dict[str, Answer]:
 
 
 async def _machine(name: str, settings: MachineSettings, state: Path) -> Answer:
-    driver = registry.driver(settings.driver)(name, settings, Clock(), state)
-    what = f"{name} ({settings.url})"
-    try:
-        await driver.connect()
-    except DriverError as error:
-        return what, str(error)
-    finally:
-        await driver.close()
-    return what, ""
+    # An open port is not an answer: a wrong unit id or another protocol shows only when something is read.
+    _, error = await read_directly(registry.driver(settings.driver)(name, settings, Clock(), state))
+    return f"{name} ({settings.url})", error.removeprefix(f"machine {name}: ")
 
 
 async def _broker(configuration: Configuration) -> Answer | None:
@@ -60,7 +55,8 @@ async def _broker(configuration: Configuration) -> Answer | None:
         try:
             await client.wait_connected(PATIENCE)
         except MqttUnavailable as error:
-            return what, str(error)
+            told = str(error).removeprefix(f"{configuration.mqtt.url} ")
+            return what, f"{told}: is the broker running, and is mqtt.url right?"
     return what, ""
 
 

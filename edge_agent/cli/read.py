@@ -70,7 +70,7 @@ def _wanted(configuration: Configuration, machine: str | None) -> dict[str, Mach
 async def _read_all(machines: dict[str, MachineSettings], state: Path) -> dict[str, dict[str, Any]]:
     async def one(name: str, settings: MachineSettings) -> tuple[str, Readout, str]:
         readout, error = await read_directly(registry.driver(settings.driver)(name, settings, Clock(), state))
-        return name, readout, error
+        return name, readout, error.removeprefix(f"machine {name}: ")
 
     results = await asyncio.gather(*(one(name, settings) for name, settings in machines.items()))
     return {name: {"tags": readout, "error": error} for name, readout, error in results}

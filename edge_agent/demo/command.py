@@ -224,10 +224,10 @@ class _Demo:
             await asyncio.sleep(0.02)
         for name, line in agent.lines.items():
             screen.add(name, line.settings, line.tags)
-        with Live(screen.render(), auto_refresh=False, screen=True) as live:
+        with Live(auto_refresh=False, screen=True) as live:
             while not stop.is_set():
                 # Laying out a screen takes tens of milliseconds, which is simulated time: so in a thread.
-                await asyncio.to_thread(live.update, screen.render(), refresh=True)
+                await asyncio.to_thread(live.update, screen.render(live.console.width), refresh=True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FRAME):
                         await stop.wait()
