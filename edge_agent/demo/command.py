@@ -73,6 +73,8 @@ def demo(
     """Run the demo; 0 where the failing machine was warned of before it failed, else 1."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    # The embedded broker reports being stopped with Ctrl-C as an error of its own.
+    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-agent-demo-")))

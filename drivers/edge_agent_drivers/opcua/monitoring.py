@@ -13,9 +13,9 @@ from edge_agent.types import ReadGroup, Reason
 from edge_agent_drivers.opcua.conditions import Conditions
 from edge_agent_drivers.opcua.items import Item, Pending, complain
 from edge_agent_drivers.opcua.lookup import look_up
-from edge_agent_drivers.opcua.requests import Granted, Wanted
+from edge_agent_drivers.opcua.requests import Granted, Wanted, named
 from edge_agent_drivers.opcua.session import Session
-from edge_agent_drivers.opcua.status import FILTER_REFUSED, FULL, named, status_of
+from edge_agent_drivers.opcua.status import FILTER_REFUSED, FULL, status_of
 from edge_agent_drivers.opcua.structures import Types
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from asyncua.ua.status_codes import get_name_and_doc
-
 from edge_agent.types import GOOD, Quality, Reason, Status, bad, uncertain
 
 _BAD: Mapping[int, Reason] = {
@@ -53,12 +51,6 @@ FILTER_REFUSED = frozenset({0x80440000, 0x80450000, 0x808E0000})
 
 FULL = frozenset({0x80DB0000, 0x80770000})
 """BadTooManyMonitoredItems, BadTooManySubscriptions."""
-
-
-def named(code: int) -> str:
-    """A status code as manuals of servers write it: BadNodeIdUnknown; as a number where it has no name."""
-    name, meaning = get_name_and_doc(code & _CODE)
-    return f"0x{code:08X}" if meaning.startswith("Unknown") else str(name)
 
 
 def status_of(code: int) -> Status:
