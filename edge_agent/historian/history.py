@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from edge_agent.clock import SECOND
 from edge_agent.errors import StoreError
@@ -82,7 +82,8 @@ def unpack(shape: Shape, layout: struct.Struct, numbers: bytes, texts: str | Non
     return [next(strings) if code == "s" else next(values) for code in shape.codes]
 
 
-class Minute(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Minute:
     """A field's readings of one minute."""
 
     ns: int
@@ -171,7 +172,7 @@ class History:
         stop: int = _FOREVER[1],
         measurement: str = "readings",
     ) -> list[Minute]:
-        """A field's minutes that began in the range, in order of time; made a minute after the readings came."""
+        """A field's minutes that began in the range, in order of time; made a minute after they came."""
         found: dict[int, Minute] = {}
         query = "SELECT minute, count, figures FROM minutes WHERE shape = ? AND minute >= ? AND minute < ?"
         for number, shape in self._matching(measurement, machine):
@@ -182,7 +183,8 @@ class History:
             for minute, count, figures in self._sql.execute(
                 query, (number, -(-start // MINUTE), -(-stop // MINUTE))
             ):
-                one = Minute(minute * MINUTE, *struct.unpack_from("<3d", figures, place), count)
+                mean, low, high = struct.unpack_from("<3d", figures, place)
+                one = Minute(minute * MINUTE, mean, low, high, count)
                 found[minute] = _together(found[minute], one) if minute in found else one
         return [one for _, one in sorted(found.items())]
 

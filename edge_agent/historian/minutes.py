@@ -12,7 +12,6 @@ import math
 import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from edge_agent.clock import SECOND, Clock
 from edge_agent.historian.history import MINUTE, Shape, unpack
@@ -133,13 +132,8 @@ def mark_all(sql: sqlite3.Connection, shapes: Mapping[int, Shape]) -> None:
             sql.execute(f"INSERT INTO changed(shape, minute) {some}", (number,))
 
 
-class _Figures(NamedTuple):
-    count: int
-    figures: bytes
-
-
-def _figures(sql: sqlite3.Connection, number: int, shape: Shape, minute: int) -> _Figures | None:
-    """The minute's row, from all of the rows there are; None without any."""
+def _figures(sql: sqlite3.Connection, number: int, shape: Shape, minute: int) -> tuple[int, bytes] | None:
+    """The minute's count and figures, from all of the rows there are; None without any."""
     start = minute * MINUTE
     query = "SELECT numbers, texts FROM points WHERE shape = ? AND ns BETWEEN ? AND ?"
     bounds = (max(start, -(2**63)), min(start + MINUTE - 1, 2**63 - 1))
@@ -148,7 +142,7 @@ def _figures(sql: sqlite3.Connection, number: int, shape: Shape, minute: int) ->
     if not rows:
         return None
     columns = [[float(row[place]) for row in rows] for place in shape.numbers]
-    return _Figures(len(rows), b"".join(_pack(column) for column in columns))
+    return len(rows), b"".join(_pack(column) for column in columns)
 
 
 def _pack(column: Sequence[float]) -> bytes:

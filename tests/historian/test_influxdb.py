@@ -37,7 +37,8 @@ def scans(first: int, count: int) -> list[bytes]:
 async def store(folder: Path, **settings: Any) -> AsyncIterator[tuple[InfluxStore, Aside]]:
     aside: Aside = []
     model = HistorianSettings.model_validate({"kind": "influxdb", "api": "v1", "timeout": "2s", **settings})
-    one = InfluxStore(model, FieldLedger(folder / "fields.json"), lambda *what: aside.append(what))
+    ledger = FieldLedger(folder / "fields.json")
+    one = InfluxStore(model, ledger, lambda *what: aside.append(what), folder / "minutes.json")
     try:
         yield one, aside
     finally:
