@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import re
+import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from edge_agent.errors import SinkUnavailable
+from edge_agent.historian import answers
+from edge_agent.historian.answers import (
+    ABOUT_LINES,
+    CONFLICT,
+    GARBLED,
+    TOO_OLD,
+    all_dropped,
+    named,
+    unavailable,
+)
 from edge_agent.historian.http import Answer, NoAnswer, V1Writer, open_writer
 from edge_agent.historian.ledger import FieldLedger, Line, SetAside
 from edge_agent.historian.policies import Policies
@@ -25,25 +32,10 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 1024 * 1024
 """Bytes of lines in one request; halved and remembered where the server says that is too much."""
-PATIENCE = 60.0
-"""Seconds until the next try where trying soon again cannot help (wrong token, missing bucket)."""
-
-_CONFLICT = re.compile(
-    r'input field "(?P<field>(?:[^"\\]|\\.)*)" on measurement "(?P<measurement>(?:[^"\\]|\\.)*)" '
-    r"is type \w+, already exists as type (?P<has>float|integer|boolean|string)"
-)
-_UNPARSABLE = re.compile(r"unable to parse '(?P<line>.*?)': (?P<why>[^\n]*)")
-_TOO_OLD = re.compile(r"beyond retention policy")
-_GARBLED = re.compile(r"(?i)(?!.*unable to parse).*(\bgzip\b|unexpected EOF)")
-"""What a server says of a body that did not arrive as it was sent; we send no gzip."""
-_DROPPED = re.compile(r"dropped=(\d+)")
-_ADVICE = {
-    401: "check historian.token, or username and password",
-    403: "the token may not write to this bucket; give it write permission",
-    404: "the bucket or database does not exist, or that is not InfluxDB's write interface; "
-    "create it, or check historian.url, api and bucket",
-    200: "that is not InfluxDB's answer to a write (204); check historian.url, and for a proxy in between",
-}
+FEW = 4
+"""Bad lines in a body that are searched for one by one."""
+SAMPLE = 16
+"""Lines tried before the lines are no longer thought to be at fault."""
 
 _Aside = list[tuple[Record, bytes, str]]
 
@@ -69,6 +61,10 @@ class InfluxStore(Store):
             self._policies = Policies(self._writer, settings.retention, path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="influxdb")
         self._max_body = MAX_BODY
+        self._taken = False
+        """Whether the server has taken a line of the present delivery."""
+        self._senseless: Answer | None = None
+        """A refusal in it that speaks of no line."""
 
     @property
     def name(self) -> str:
@@ -105,7 +101,9 @@ class InfluxStore(Store):
                 self._policies.note(lines)
             except OSError as error:
                 raise SinkUnavailable(f"what minutes are to be made cannot be noted: {error}") from error
+        self._taken, self._senseless = False, None
         self._write(lines, aside)
+        self._check_sense([])
 
     def _write(self, lines: list[Line], aside: _Aside) -> None:
         """Write the lines, in bodies of the size the server takes."""
@@ -140,9 +138,12 @@ class InfluxStore(Store):
             log.warning("the database was missing at %s and has been created", self._url)
             answer = self._answer(body)
         if answer.status not in (204, 400, 413, 422):
-            raise _unavailable(self._url, answer)
-        if answer.status == 400 and _GARBLED.match(answer.message):
-            raise SinkUnavailable(f"{self._url} did not get what was sent: {answer.message}", PATIENCE)
+            raise unavailable(self._url, answer)
+        self._taken = self._taken or answer.status == 204
+        if answer.status == 400 and GARBLED.match(answer.message):
+            raise SinkUnavailable(
+                f"{self._url} did not get what was sent: {answer.message}", answers.PATIENCE
+            )
         return answer
 
     def _answer(self, body: bytes) -> Answer:
@@ -174,30 +175,36 @@ class InfluxStore(Store):
     def _sort_out(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
         """Some lines are bad: those the server names or else the first that is found; the rest is written."""
         message = answer.message
-        if (conflict := _CONFLICT.search(message)) is not None:
+        if (conflict := CONFLICT.search(message)) is not None:
             self._ledger.learn(conflict["measurement"], conflict["field"], conflict["has"])
             fitting = self._ledger.fit(lines, lambda *what: aside.append(what))
             if fitting != lines:
                 self._write(fitting, aside)
                 return
-        if named := _named(lines, answer):
-            for place, why in named.items():
+        if bad := named(lines, answer):
+            for place, why in bad.items():
                 aside.append((*lines[place][:2], f"{self._url}: {why}"))
-            self._write([line for place, line in enumerate(lines) if place not in named], aside)
+            self._write([line for place, line in enumerate(lines) if place not in bad], aside)
             return
         self._search(lines, answer, aside)
 
     def _search(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
         """Find the bad lines by posting less and less, so that each costs a dozen requests in 5,000 lines."""
-        start = 0
+        start = found = 0
         while start < len(lines):
+            if found == FEW:
+                self._halves(lines[start:], answer, aside)
+                return
             start, answer = self._first_bad(lines, start, answer, aside)
+            found += 1
+            if found == FEW:
+                self._check_sense(lines[start:])
             # what comes after the first bad line is not known to be bad
             if start < len(lines):
                 rest = self._post(lines[start:])
                 if rest.status == 204:
                     return
-                if rest.status == 413 or _CONFLICT.search(rest.message) or _named(lines[start:], rest):
+                if rest.status == 413 or CONFLICT.search(rest.message) or named(lines[start:], rest):
                     self._write(lines[start:], aside)
                     return
                 answer = rest
@@ -209,7 +216,7 @@ class InfluxStore(Store):
         """
         asked, stop = start, len(lines)
         while True:
-            if asked == start and (stop - start == 1 or _all_dropped(answer, stop - start)):
+            if asked == start and (stop - start == 1 or all_dropped(answer, stop - start)):
                 aside.extend(self._refused(line, answer) for line in lines[start:stop])
                 return stop, answer
             if stop - start == 1:  # only suspected, since the lines before it are not the bad ones
@@ -225,52 +232,35 @@ class InfluxStore(Store):
             else:
                 asked, stop, answer = start, middle, half
 
+    def _halves(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
+        """The same where many are bad: `answer` was a no to all of these."""
+        if len(lines) == 1 or all_dropped(answer, len(lines)):
+            aside.extend(self._refused(line, answer) for line in lines)
+            return
+        middle = len(lines) // 2
+        for half in (lines[:middle], lines[middle:]):
+            if (said := self._post(half)).status != 204:
+                self._halves(half, said, aside)
+
+    def _check_sense(self, others: list[Line]) -> None:
+        """A server that refuses every line, and speaks of none, refuses something else: a setting of ours.
+
+        Before that is said some of the `others` are tried, so that bad lines do not hold up good ones.
+        """
+        if self._senseless is None:
+            return
+        for line in random.sample(others, min(SAMPLE, len(others))):
+            if not self._taken:
+                self._post([line])
+        if not self._taken:
+            raise SinkUnavailable(
+                f"{self._url} answered {self._senseless.status} to every line: {self._senseless.message}; "
+                "check historian.api, org and bucket",
+                answers.PATIENCE,
+            )
+
     def _refused(self, line: Line, answer: Answer) -> tuple[Record, bytes, str]:
-        old = "too_old: " if _TOO_OLD.search(answer.message) else ""
+        if answer.status != 413 and not ABOUT_LINES.search(answer.message):
+            self._senseless = answer
+        old = "too_old: " if TOO_OLD.search(answer.message) else ""
         return line.record, line.text, f"{old}{self._url} (HTTP {answer.status}): {answer.message}"
-
-
-def _all_dropped(answer: Answer, count: int) -> bool:
-    dropped = _DROPPED.search(answer.message)
-    return dropped is not None and int(dropped[1]) == count
-
-
-def _named(lines: Sequence[Line], answer: Answer) -> dict[int, str]:
-    """The lines the server's answer names as bad, by their place, with its reason."""
-    named = {}
-    places = {line.text.decode("utf-8", "replace"): place for place, line in enumerate(lines)}
-    for match in _UNPARSABLE.finditer(answer.message):
-        if (place := places.get(match["line"])) is not None:
-            named[place] = match[0]
-    try:
-        content = json.loads(answer.body)
-        problems = content.get("data", []) if isinstance(content, dict) else []
-        for problem in problems if isinstance(problems, list) else []:
-            # InfluxDB 3: {"original_line", "line_number" from 1, "error_message"}
-            place = int(problem["line_number"]) - 1
-            if 0 <= place < len(lines):
-                named[place] = str(problem["error_message"])
-    except (ValueError, KeyError, TypeError):
-        pass  # not InfluxDB 3's report: the lines are found by halving
-    return named
-
-
-def _unavailable(url: str, answer: Answer) -> SinkUnavailable:
-    said = f": {answer.message}" if answer.message else ""
-    advice = _ADVICE.get(answer.status)
-    text = f"{url} answered {answer.status}{said}" + (f" ({advice})" if advice else "")
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    return SinkUnavailable(text, _retry_after(headers.get("retry-after")) or (PATIENCE if advice else None))
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number or a date."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

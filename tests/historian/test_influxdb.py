@@ -191,6 +191,8 @@ class Fake:
         self.times: list[float] = []
         self.tokens: set[str] = set()
         self.silent = False
+        self.raw = b""
+        """Sent instead of an answer, a byte every 100 ms."""
         self.writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -217,6 +219,9 @@ class Fake:
                 status, text = self.answer(body)
                 if self.silent:
                     continue
+                for byte in self.raw:
+                    writer.write(bytes([byte]))
+                    await asyncio.sleep(0.1)
                 reply = f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n{self.headers}\r\n{text}"
                 writer.write(reply.encode())
                 await writer.drain()
@@ -229,7 +234,7 @@ class Fake:
         finally:
             server.close()
             for writer in self.writers:
-                writer.close()
+                writer.transport.abort()
             await asyncio.sleep(0.05)
 
 
