@@ -15,6 +15,7 @@ from edge_agent.buffer.rows import Commit, Outcome, RowKey
 from edge_agent.buffer.store import Store
 from edge_agent.clock import Clock
 from edge_agent.errors import StoreError
+from edge_agent.failpoints import reached
 from edge_agent.types import Priority, Record
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class GroupCommit:
         if self.waiting_since is None:
             self.waiting_since = self._loop.time()
         self._schedule(at_once=at_once, patient=not self._eager)
+        reached("journal-appended")
         return self._future(key.priority)
 
     def acknowledged(self, reader: str, seqs: list[int]) -> asyncio.Future[None]:
