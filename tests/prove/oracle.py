@@ -28,6 +28,7 @@ from tests.prove.observer import Seen, disordered, repeats
 from tests.support.influx import Influxd
 
 SECOND = 10**9
+MEASUREMENTS = ("readings", "quality", "alarms", "health")
 Identity = tuple[str, tuple[tuple[str, str], ...], int]
 """Measurement, tags and ns: what InfluxDB takes for the same point."""
 Stored = Mapping[Identity, Mapping[str, Value]]
@@ -114,8 +115,7 @@ def in_history(path: Path) -> dict[Identity, dict[str, Value]]:
     if not path.exists():
         return {}
     with History(path) as history:
-        names = ("readings", "quality", "alarms", "health")
-        return gathered(point for name in names for point in history.points(name))
+        return gathered(point for name in MEASUREMENTS for point in history.points(name))
 
 
 def in_journal(path: Path) -> Iterator[Point]:
@@ -245,9 +245,9 @@ def lateness(served: Iterable[tuple[str, str, int, int]], machine: str, period: 
 
 
 def in_influx(server: Influxd, database_: str) -> dict[Identity, dict[str, Value]]:
-    """What an InfluxDB 1.x holds of readings and qualities."""
+    """What an InfluxDB 1.x holds."""
     found: dict[Identity, dict[str, Value]] = defaultdict(dict)
-    for measurement in ("readings", "quality", "alarms"):
+    for measurement in MEASUREMENTS:
         for series in server.query(f"SELECT * FROM {measurement} GROUP BY *", database_):  # noqa: S608
             tags = tuple(sorted((name, value) for name, value in series["tags"].items() if value))
             for ns, *values in series["values"]:
