@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 16 * 1024**2
 """Most bytes of lines that wait for a commit; what comes above that is lost and counted."""
-RETRY_FIRST, RETRY_LAST = 1.0, 30.0
-"""Seconds between tries to commit to a disk that fails."""
+RETRY_FIRST, RETRY_LAST = 1.0, 5.0
+"""Seconds between tries to commit to a disk that fails; once it is well again, what waits is soon safe."""
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """Chaos: faults come at random from a seed to a site of real processes; then calm, then the oracle.
 
-Several faults may hold at a time, each on something else: the agent, the historian, the broker, the store, the
-line to a machine, the disk.
+Several faults may hold at a time, each on something else: the agent, the historian, the broker, the store,
+the line to a machine, the disk.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from tests.prove.site import PERIOD, SPARED, STRUCK, Site, Store
 
 TMPFS = 96
 """MiB of the small file system that is filled."""
+HEAL_DISK = 10.0
+"""Seconds within which the journal commits again on a disk that has room."""
 LINE = (
     "cut", "refuse", "delay", "lose", "swallow", "trickle", "duplicate",
     *(mode for mode in device.MODES if mode != "honest"),
@@ -125,7 +127,12 @@ class Chaos:
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(65536))
-        return "full", ballast.unlink
+        return "full", self._free
+
+    def _free(self) -> None:
+        """Room again; what waited in the agent's memory must soon be on the disk."""
+        (self._site.state / "ballast").unlink()
+        self._site.acknowledging(HEAL_DISK)
 
     def _line(self) -> tuple[str, Callable[[], None]]:
         kind = self._rng.choice(LINE)

@@ -2,11 +2,12 @@
 
 It is the real command; beside it, each line that goes into the agent's journal is noted in LEDGER when it is
 taken (`T`), and again when its commit is acknowledged (`A`). Notes are single writes to the system: they
-outlive a SIGKILL, like the journal's own.
+outlive a SIGKILL, like the journal's own. How many tasks there are stands in `tasks` beside it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from asyncio import Future
@@ -19,6 +20,7 @@ from edge_agent.types import Priority
 def keep_ledger(path: str) -> None:
     """From now on, note what the agent's own journal takes and acknowledges."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    tasks = os.open(os.path.join(os.path.dirname(path), "tasks"), os.O_WRONLY | os.O_CREAT, 0o644)
     append = Journal.append
 
     def noted(
@@ -41,6 +43,7 @@ def keep_ledger(path: str) -> None:
                 os.write(file, b"".join(b"A%s\n" % text for text in texts))
 
         future.add_done_callback(acknowledged)
+        os.pwrite(tasks, b"%6d" % len(asyncio.all_tasks()), 0)
         return future
 
     Journal.append = noted  # type: ignore[method-assign]

@@ -28,6 +28,8 @@ from tests.prove.observer import Seen, disordered, repeats
 from tests.support.influx import Influxd
 
 SECOND = 10**9
+STANDSTILL = SECOND // 2
+"""Longest gap (ns) between two lines that counts as time in which the agent ran."""
 MEASUREMENTS = ("readings", "quality", "alarms", "health")
 Identity = tuple[str, tuple[tuple[str, str], ...], int]
 """Measurement, tags and ns: what InfluxDB takes for the same point."""
@@ -112,10 +114,17 @@ def gathered(points: Iterable[Point]) -> dict[Identity, dict[str, Value]]:
 
 def in_history(path: Path) -> dict[Identity, dict[str, Value]]:
     """What an embedded store holds."""
-    if not path.exists():
-        return {}
     with History(path) as history:
         return gathered(point for name in MEASUREMENTS for point in history.points(name))
+
+
+def newest_in_history(path: Path, machine: str) -> int:
+    """UTC ns of a machine's newest reading; 0 where there is none, or no store yet."""
+    try:
+        with History(path) as history:
+            return max((ns for ns, _value in history.latest(machine).values()), default=0)
+    except (StoreError, sqlite3.OperationalError):
+        return 0  # the file, or its tables, are being made
 
 
 def in_journal(path: Path) -> Iterator[Point]:
@@ -226,11 +235,25 @@ def _kept(verdict: Verdict, ledger: Sequence[Life], here: Stored, counted: int, 
                 if missing > counted:
                     verdict.find("lost", 1, f"{identity(point)} was acknowledged")
         rest = [point for point in life.taken if identity(point) not in known and not _is_in(here, point)]
-        end = life.taken[-1].timestamp if life.taken else 0
-        risked = [point for point in rest if point.timestamp >= end - window * SECOND]
+        since = _running(life.taken, window)
+        risked = [point for point in rest if point.timestamp >= since]
         verdict.at_risk += len(risked)
         missing += len(rest) - len(risked)
     verdict.find("uncounted", abs(missing - counted), f"{missing} are missing, {counted} are counted")
+
+
+def _running(taken: Sequence[Point], window: float) -> int:
+    """The time (ns) from which on the agent had run for `window` seconds when it ended.
+
+    A long gap between two lines is time in which it stood still, or no machine answered.
+    """
+    left = int(window * SECOND)
+    times = sorted((point.timestamp for point in taken), reverse=True)
+    for after, before in pairwise(times):
+        left -= min(after - before, STANDSTILL)
+        if left < 0:
+            return after
+    return 0
 
 
 def _is_in(here: Stored, point: Point) -> bool:
@@ -254,3 +277,9 @@ def in_influx(server: Influxd, database_: str) -> dict[Identity, dict[str, Value
                 pairs = zip(series["columns"][1:], values, strict=True)
                 found[measurement, tags, ns].update((k, v) for k, v in pairs if v is not None)
     return found
+
+
+def newest_in_influx(server: Influxd, database_: str, machine: str) -> int:
+    """UTC ns of a machine's newest reading; 0 where there is none."""
+    series = server.query(f"SELECT last(t0) FROM readings WHERE machine = '{machine}'", database_)  # noqa: S608
+    return int(series[0]["values"][0][0]) if series else 0

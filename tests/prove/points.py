@@ -32,7 +32,7 @@ def strike(child: Child, name: str, nth: int) -> None:
 
 
 def campaign(folder: Path, times: int, *, agent: bool = True, historian: bool = True) -> tuple[Verdict, int]:
-    """Every failpoint `times` times, in the agent and in the historian: what the oracle says, and the kills."""
+    """Every failpoint `times` times, in both processes: the oracle's word, and how many kills."""
     with Site(folder) as site:
         if agent:
             for nth in range(1, times + 1):

@@ -238,12 +238,9 @@ class Site:
 
     def newest(self, machine: str) -> int:
         """UTC ns of a machine's newest stored reading; 0 where there is none."""
-        times = (
-            ns
-            for (name, tags, ns) in self.stored()
-            if name == "readings" and dict(tags)["machine"] == machine
-        )
-        return max(times, default=0)
+        if self.influx is None:
+            return oracle.newest_in_history(self.state / "historian" / "history.db", machine)
+        return oracle.newest_in_influx(self.influx, DATABASE, machine)
 
     def metric(self, name: str) -> float | None:
         """A value of the agent's /metrics; None while it does not answer."""
@@ -265,6 +262,17 @@ class Site:
             assert waited < seconds, f"{machine} is not stored again within {seconds:g} s"
             time.sleep(0.1)
         return time.monotonic() - began
+
+    def acknowledging(self, seconds: float) -> None:
+        """Wait for an acknowledgement in the agent's ledger that is not there yet."""
+        end = time.monotonic() + seconds
+        size = self.ledger.stat().st_size
+        with self.ledger.open("rb") as file:
+            file.seek(size)
+            while b"\nA" not in (read := b"\n" + file.read()):
+                assert time.monotonic() < end, f"no commit within {seconds:g} s: {len(read)} bytes taken"
+                file.seek(size)
+                time.sleep(0.1)
 
     # --- the end
 
