@@ -100,7 +100,12 @@ class Device:
 
 def served(log: Path) -> Iterator[tuple[str, str, int, int]]:
     """(A, a or W, machine, sequence or function, UTC ns) of each whole line of a device's log."""
-    for text in log.read_text().splitlines():
+    return entries(log.read_text())
+
+
+def entries(content: str) -> Iterator[tuple[str, str, int, int]]:
+    """The same of a log's text."""
+    for text in content.splitlines():
         what, machine, number, ns = text.split()
         yield what, machine, int(number), int(ns)
 

@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from asyncio import Future
+from pathlib import Path
 
 from edge_agent.buffer import Journal
 from edge_agent.cli import main
@@ -47,9 +48,15 @@ def keep_ledger(path: str) -> None:
         return future
 
     Journal.append = noted  # type: ignore[method-assign]
-    os.write(file, b"S\n")
+
+
+def begin_life(path: Path) -> None:
+    """Note that an agent starts."""
+    with path.open("ab") as file:
+        file.write(b"S\n")
 
 
 if __name__ == "__main__":
+    begin_life(Path(sys.argv[1]))
     keep_ledger(sys.argv[1])
     main(sys.argv[2:])
