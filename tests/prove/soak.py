@@ -19,7 +19,7 @@ from tests.prove.site import SPARED, STRUCK, Site
 WARM = 0.25
 """Part of the time after which memory has its size: caches, the WAL and the allocator's arenas are full."""
 MORE_MEMORY = 5.0
-"""MB that the last quarter may be above the first one after the warm-up."""
+"""MB that the second half may be above the first one after the warm-up."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Soak:
     verdict: Verdict
     rounds: int = 0
     memory: float = 0.0
-    """MB that the last quarter is above the first one after the warm-up."""
+    """MB that the second half is above the first one after the warm-up."""
     descriptors: int = 0
     """The same of open descriptors ..."""
     tasks: int = 0
@@ -97,8 +97,8 @@ def campaign(folder: Path, seconds: float) -> Soak:
 
 def _judged(verdict: Verdict, samples: list[tuple[float, int, int]]) -> Soak:
     after = samples[int(WARM * len(samples)) :]
-    quarter = max(1, len(after) // 4)
-    early, late = after[:quarter], after[-quarter:]
+    half = len(after) // 2
+    early, late = after[: half or 1], after[half:]
 
     def grown(column: int) -> float:
         return statistics.median(one[column] for one in late) - statistics.median(
@@ -109,7 +109,7 @@ def _judged(verdict: Verdict, samples: list[tuple[float, int, int]]) -> Soak:
         verdict,
         rounds=len(samples),
         memory=grown(0),
-        # The calmest moment of each: a connection on its way may hold one more.
+        # A connection on its way may hold one more; what leaks is more in every later round.
         descriptors=min(one[1] for one in late) - max(one[1] for one in early),
         tasks=min(one[2] for one in late) - max(one[2] for one in early),
         megabytes=samples[-1][0],
