@@ -91,7 +91,11 @@ class Store:
             if not database.is_damage(error):
                 raise StoreError(f"{self.path} cannot be opened: {error}") from error
             self._start_afresh(database.damaged(self.path, error), now)
-        database.sync_folder(self.path.parent)
+        try:
+            database.sync_folder(self.path.parent)
+        except OSError as error:
+            self._drop_handle()
+            raise StoreError(f"{self.path.parent} cannot be synced: {error.strerror}") from error
 
     def _start_afresh(self, problem: database.Unusable, now: int) -> None:
         self._drop_handle()
