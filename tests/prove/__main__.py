@@ -84,7 +84,7 @@ def _kills(seed: int, size: Size) -> Row:
 
 
 def _flips(seed: int, size: Size) -> Row:
-    return _row("flipped bits", "flips", flips.campaign(size.of(10_000), seed), seed)
+    return _row("flipped bits", "flips", flips.campaign(size.of(5_000), seed), seed)
 
 
 def _week_with_room(seed: int, size: Size) -> Row:
@@ -123,7 +123,7 @@ def _chaos(seed: int, size: Size) -> Row:
 
 
 def _chaos_influxdb(seed: int, size: Size) -> Row:
-    return _rage("chaos with InfluxDB", 180, "influxdb", seed, size)
+    return _rage("chaos with InfluxDB", 120, "influxdb", seed, size)
 
 
 def _rage(name: str, seconds: int, store: Store, seed: int, size: Size) -> Row:

@@ -75,7 +75,10 @@ class _Life:
     def __init__(self, folder: Path, store: Memory) -> None:
         settings = BufferSettings.model_validate({"commit_interval": f"{INTERVAL}s"})
         self._store = store
-        self.journal = Journal(folder / "agent" / "journal.db", Clock(), settings, readers=["memory"])
+        # Not eager, so that there is always something that waits for its commit when the end comes.
+        self.journal = Journal(
+            folder / "agent" / "journal.db", Clock(), settings, readers=["memory"], eager=False
+        )
 
     async def __aenter__(self) -> _Life:
         await self.journal.open()

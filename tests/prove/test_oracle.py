@@ -16,7 +16,6 @@ from edge_agent.buffer import Journal, Reader
 from edge_agent.buffer.commits import GroupCommit
 from edge_agent.lineprotocol import Point, parse
 from edge_agent.types import Record
-from edge_agent_drivers.modbus import mbap
 from edge_agent_drivers.modbus.pdu import Question
 from tests.prove import device, launch, oracle, rehearsal
 from tests.prove.rehearsal import rehearse
@@ -54,10 +53,10 @@ def _acknowledges_before_the_commit(monkeypatch: Patch) -> None:
 
 
 def _believes_any_count(monkeypatch: Patch) -> None:
-    def judge(_name: str, question: Question, _function: int, content: bytes) -> bytes:
-        return content[1:].ljust(question.answer_bytes, b"\0")
+    def judge(self: Question, _name: str, _function: int, content: bytes) -> bytes:
+        return content[1:].ljust(self.answer_bytes, b"\0")
 
-    monkeypatch.setattr(mbap, "judge", judge)
+    monkeypatch.setattr(Question, "judge", judge)
 
 
 def _restamps(monkeypatch: Patch) -> None:
