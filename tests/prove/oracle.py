@@ -165,8 +165,9 @@ def judge(
 ) -> Verdict:
     """Hold everything against everything.
 
-    `window`: seconds of readings that a sudden end of the agent may take. `bystanders`: machines nobody
-    troubled, and how many of their answers may have met the agent's end.
+    `window`: seconds of readings that a sudden end of the agent may take; the last of its lives is taken to
+    have ended in good order. `bystanders`: machines nobody troubled, and how many of their answers may have
+    met the agent's end.
     """
     verdict = Verdict(stored=len(stored), repeats=repeats(list(records)))
     answers: dict[str, set[int]] = defaultdict(set)
@@ -235,8 +236,9 @@ def _kept(verdict: Verdict, ledger: Sequence[Life], here: Stored, counted: int, 
                 if missing > counted:
                     verdict.find("lost", 1, f"{identity(point)} was acknowledged")
         rest = [point for point in life.taken if identity(point) not in known and not _is_in(here, point)]
+        sudden = life is not ledger[-1]
         since = _running(life.taken, window)
-        risked = [point for point in rest if point.timestamp >= since]
+        risked = [point for point in rest if sudden and point.timestamp >= since]
         verdict.at_risk += len(risked)
         missing += len(rest) - len(risked)
     verdict.find("uncounted", abs(missing - counted), f"{missing} are missing, {counted} are counted")

@@ -35,7 +35,7 @@ PERIOD = 0.1
 """Seconds between scans."""
 COMMIT = 0.2
 """Seconds between commits."""
-SLACK = 2.0
+SLACK = 5.0
 """Seconds that a commit may take on a busy machine before a kill comes between."""
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "plant"
@@ -80,9 +80,11 @@ class Child:
         self.process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def end(self) -> int:
-        """SIGTERM, and the exit code."""
-        if self.process is None or self.process.poll() is not None:
+        """SIGTERM, and the exit code; that of an end of its own where it had one."""
+        if self.process is None:
             return 0
+        if self.process.poll() is not None:
+            return self.process.returncode
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
