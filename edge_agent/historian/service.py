@@ -143,6 +143,8 @@ class Historian:
             return EmbeddedStore(self.history, ledger, quarantine, retention, self._clock)
         from edge_agent.historian.influxdb import InfluxStore
 
+        if self._settings.api == "v2":
+            log.info("how long readings are kept is the bucket's setting; no minutes are made with api: v2")
         return InfluxStore(self._settings, ledger, quarantine, self.folder / "minutes.json")
 
     async def drained(self, timeout: float) -> bool:
