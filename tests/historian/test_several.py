@@ -17,7 +17,7 @@ import pytest
 
 from edge_agent import lineprotocol as lp
 from edge_agent.historian import Historian, History, instance_number
-from edge_agent.historian.claims import Claim
+from edge_agent.historian.claims import Claim, Claims
 from edge_agent.mqtt import MqttClient
 from edge_agent.settings.models import Configuration
 from tests.historian.conftest import historian
@@ -189,6 +189,16 @@ async def test_a_historian_that_starts_anew_knows_the_owner(broker: Mosquitto, t
             await eventually(lambda: first.unconfirmed == 0)
             assert (first.journal.stats().quarantined, second.journal.stats().quarantined) == (0, 1)
             assert other.intake.claims.owners == {"fjord-parts/ulsteinvik/pump-1": "pi-01"}
+
+
+async def test_no_machine_is_given_away_before_the_owners_can_be_known(broker: Mosquitto) -> None:
+    """What the broker kept for a historian that crashed comes before the owners do: it is asked for again."""
+    claims = Claims(MqttClient(broker.settings(), "early"), "fjord-parts/ulsteinvik")
+    pump = "fjord-parts/ulsteinvik/pump-1"
+    assert claims.claim(pump, "pi-02") is Claim.OPEN
+    assert claims.owners == {}
+    claims.settled = True
+    assert claims.claim(pump, "pi-02") is Claim.OWN
 
 
 async def test_an_owner_of_whom_nothing_is_heard_gives_way(
