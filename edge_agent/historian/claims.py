@@ -46,11 +46,19 @@ class Claims:
         self._client = client
         self._prefix = prefix
         self._owners: dict[str, str] = {}
+        self._retained: set[str] = set()
         self._online: dict[str, bool | None] = {}
         self._asked: dict[str, float] = {}
         self._said: set[tuple[str, str]] = set()
         for levels in ("", "+/", "+/+/"):
             client.subscribe(f"{prefix}/{levels}+/owner", self._heard_owner)
+
+    def settle(self) -> None:
+        """The broker has had time to tell what it retains; what it has forgotten it is told again."""
+        self.settled = True
+        for machine in self._owners.keys() - self._retained:
+            self._publish(machine)
+        self._retained.clear()
 
     @property
     def owners(self) -> Mapping[str, str]:
@@ -74,8 +82,12 @@ class Claims:
             log.warning("%s belongs to the agent %s from now on; %s is offline", machine, agent, owner)
         if owner is not None or len(self._owners) < MOST:
             self._owners[machine] = agent
-            self._client.publish(f"{machine}/owner", json.dumps({"agent": agent}).encode(), retain=True)
+            self._publish(machine)
         return Claim.OWN
+
+    def _publish(self, machine: str) -> None:
+        content = json.dumps({"agent": self._owners[machine]})
+        self._client.publish(f"{machine}/owner", content.encode(), retain=True)
 
     def _heard_owner(self, message: Message) -> None:
         machine = message.topic.removesuffix("/owner")
@@ -86,6 +98,8 @@ class Claims:
             return
         if isinstance(agent, str) and agent and (machine in self._owners or len(self._owners) < MOST):
             self._owners[machine] = agent
+            if message.retain:
+                self._retained.add(machine)
 
     def _say(self, machine: str, owner: str, agent: str) -> None:
         if (machine, agent) not in self._said and len(self._said) < MOST:

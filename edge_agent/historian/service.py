@@ -86,7 +86,7 @@ class Historian:
         self._settling = asyncio.get_running_loop().call_later(SETTLE, self._settled)
 
     def _settled(self) -> None:
-        self.intake.claims.settled = True
+        self.intake.claims.settle()
         # agents hear this and send again what they published before anybody listened
         self.client.publish(self.status_topic, _status("online"), retain=True)
         self.ready.set()

@@ -197,8 +197,27 @@ async def test_no_machine_is_given_away_before_the_owners_can_be_known(broker: M
     pump = "fjord-parts/ulsteinvik/pump-1"
     assert claims.claim(pump, "pi-02") is Claim.OPEN
     assert claims.owners == {}
-    claims.settled = True
+    claims.settle()
     assert claims.claim(pump, "pi-02") is Claim.OWN
+
+
+async def test_a_broker_that_has_forgotten_the_owners_is_told_again(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    """After a restart without persistence a new historian still hears who owns what."""
+    plant = configuration(tmp_path, broker.url)
+    pump, first = Machine(plant, "pump-1"), agent(tmp_path, broker, "pi-01")
+    heard: list[bytes] = []
+    async with historian(plant, tmp_path) as one, first.running():
+        await pump.scan(first)
+        await eventually(lambda: first.unconfirmed == 0)
+        broker.stop(signal.SIGKILL)
+        broker.start()
+        await eventually(lambda: one.client.connections == 2)
+        async with sending(broker) as client:
+            client.subscribe(TOPIC.replace("readings", "owner"), lambda m: heard.append(m.payload))
+            await eventually(lambda: bool(heard))
+    assert json.loads(heard[0]) == {"agent": "pi-01"}
 
 
 async def test_an_owner_of_whom_nothing_is_heard_gives_way(
