@@ -471,8 +471,8 @@ async def test_e8_a_refused_register_is_searched_once_and_tried_once_per_retest(
 
 @pytest.mark.parametrize("every", [1, 2, 3, 5, 7])
 async def test_e10_a_reset_on_each_nth_request(every: int, modbus: ModbusFactory) -> None:
-    """The block is asked for once more on a new connection, so that each value of each scan is read, as long as
-    anything is answered at all; FAKE = 0, and the device never sees two sockets of ours."""
+    """The block is asked for once more on a new connection, so that each value of each scan is read, unless
+    nothing is answered at all; FAKE = 0, and the device never sees two sockets of ours."""
     count = 0
 
     def behave(_asked: Asked, right: bytes) -> Sequence[bytes]:
