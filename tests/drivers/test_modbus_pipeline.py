@@ -168,7 +168,7 @@ async def test_what_is_lost_once_is_asked_again_within_the_scan(
     fault: Any, value: float, device: ModbusServer, modbus: ModbusFactory
 ) -> None:
     """With `retries` one silence, one piece of garbage or one "busy" is not seen in the values."""
-    driver = modbus(device.port, {"a": {"address": "holding:0"}}, comm={"retries": 2, "timeout": "60ms"})
+    driver = modbus(device.port, {"a": {"address": "holding:0"}}, comm={"retries": 2, "timeout": "200ms"})
     await driver.connect()
     device.faults.add(fault, value, count=2)
     assert await scan(driver) == {"a": good(1000)}
@@ -231,7 +231,7 @@ async def test_a_register_that_silences_its_block_is_found(
     """A block that gets no answer while its parts do is treated like exception 2, within bounded time; also
     where it is the only block, so that the device looks dead."""
     async with Shy(21, hangs_up=hangs_up) as device:
-        driver = modbus(device.port, BLOCK | beside, comm={"timeout": "30ms", "retest": "1h"})
+        driver = modbus(device.port, BLOCK | beside, comm={"timeout": "150ms", "retest": "1h"})
         found: dict[str, Any] = {}
         expected: dict[str, Any] = {name: good(1000 + int(name[1:])) for name in BLOCK} | {"u": good(1050)}
         expected["t21"] = missing(Reason.NOT_CONNECTED if hangs_up else Reason.TIMEOUT)
@@ -261,7 +261,7 @@ async def test_a_search_among_silent_registers_ends(modbus: ModbusFactory) -> No
     """A table that the device is silent about costs a bounded number of timeouts, not one a register."""
     async with Shy(*range(32)) as device:
         tags = BLOCK | {"u": {"address": "holding:50"}}
-        driver = modbus(device.port, tags, comm={"timeout": "10ms", "retest": "1h"})
+        driver = modbus(device.port, tags, comm={"timeout": "80ms", "retest": "1h"})
         await driver.connect()
         silences = 0
         for _ in range(30):
@@ -277,7 +277,7 @@ async def test_a_search_among_silent_registers_ends(modbus: ModbusFactory) -> No
 async def test_a_device_that_dies_within_a_scan_costs_four_timeouts(modbus: ModbusFactory) -> None:
     """However many blocks are left: the rest is not asked, and the next scan begins with it."""
     async with Shy(*range(1, 60)) as device:
-        driver = modbus(device.port, APART, comm={"timeout": "20ms", "retest": "1h"})
+        driver = modbus(device.port, APART, comm={"timeout": "100ms", "retest": "1h"})
         await driver.connect()
         for _ in range(5):
             silences = device.silences
