@@ -58,7 +58,7 @@ def lie_about(lie: Lie) -> Callable[[bytes], Sequence[bytes]]:
 async def test_a_lie_is_never_a_value(name: str, modbus: ModbusFactory) -> None:
     """What does not answer the question is bad, the other block is read, and the truth is read again."""
     async with Liar(lie_about(LIES[name])) as device:
-        driver = modbus(device.port, TAGS, comm={"timeout": "80ms"})
+        driver = modbus(device.port, TAGS, comm={"timeout": "200ms"})
         await driver.connect()
         found = await scan(driver)
         assert found["b"] == RIGHT["b"]
