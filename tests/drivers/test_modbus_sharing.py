@@ -248,26 +248,26 @@ async def test_machines_take_turns(modbus: ModbusFactory) -> None:
 async def test_the_strictest_pause_counts_and_each_timeout_is_its_own() -> None:
     """A pause one machine needs is kept by all; nobody waits longer than he said himself."""
     async with Gateway() as gateway:
-        quick, slow = line(gateway.port, 0.05), line(gateway.port, 0.2, pause=0.04)
+        quick, slow = line(gateway.port, 0.2), line(gateway.port, 1.0, pause=0.2)
         await opened(quick)
         await opened(slow)
         for n in range(3):
             await value(quick, 1, n)
         times = [at for _, _, at in gateway.asked]
-        assert min(b - a for a, b in itertools.pairwise(times)) >= 0.035
+        assert min(b - a for a, b in itertools.pairwise(times)) >= 0.195
         gateway.faults.add("silence")
-        for one, expected in ((quick, 0.05), (slow, 0.2)):
+        for one, expected in ((quick, 0.2), (slow, 1.0)):
             began = time.monotonic()
             with pytest.raises(NoAnswer):
                 await value(one, 1)
-            assert expected <= time.monotonic() - began < expected + 0.15
+            assert expected <= time.monotonic() - began < 3 * expected
         slow.close()
         gateway.faults.clear()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         began = time.monotonic()
         await value(quick, 2, 1)
         await value(quick, 2, 2)
-        assert time.monotonic() - began < 0.03
+        assert time.monotonic() - began < 0.2
         quick.close()
 
 
@@ -297,11 +297,11 @@ async def test_a_dead_unit_rests_and_says_so_once(
             assert "unit 2 on 127.0.0.1" in (text := await fails())
             assert "does not answer: resting, tried again in " in text
         assert gateway.requests == asked
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while "did not answer" not in await fails():
                 await asyncio.sleep(0.05)
         gateway.faults.clear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             await dead.connect()
             while True:
                 try:
