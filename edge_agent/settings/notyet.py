@@ -5,9 +5,9 @@ A key moves out of this table, and into a model, with the work that makes it rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from edge_agent.settings.nodes import MapNode, ScalarNode
+from edge_agent.settings.nodes import MapNode
 from edge_agent.settings.problems import Problem, at
 
 KEYS: Mapping[str, str] = {
@@ -31,9 +31,6 @@ KEYS: Mapping[str, str] = {
 }
 """Path (`*` is any name) -> what to do until it works."""
 
-VALUES: Mapping[str, tuple[str, str]] = {}
-"""Path -> one value that doesn't work yet, and what to do."""
-
 
 def refuse(root: MapNode) -> list[Problem]:
     """Take what doesn't work yet out of the tree, with one problem for each."""
@@ -42,17 +39,7 @@ def refuse(root: MapNode) -> list[Problem]:
         for name, node in _parents(root, pattern):
             entry = node.entries.pop(name)
             problems.append(at(entry.key.place, "E112", f"not yet: '{name}'", sentence))
-    for pattern, (value, sentence) in VALUES.items():
-        problems += _values(root, pattern, value, sentence)
     return problems
-
-
-def _values(root: MapNode, pattern: str, value: str, sentence: str) -> Iterator[Problem]:
-    for name, node in _parents(root, pattern):
-        found = node.entries[name].value
-        if isinstance(found, ScalarNode) and found.text == value:
-            del node.entries[name]
-            yield at(found.place, "E112", f"not yet: '{name}: {value}'", sentence)
 
 
 def _parents(root: MapNode, pattern: str) -> list[tuple[str, MapNode]]:

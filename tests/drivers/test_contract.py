@@ -53,7 +53,7 @@ class Plant(ABC):
             "url": url or self.url,
             "tags": self.tags,
             "every": "100ms",
-            "timeout": "1s",
+            "timeout": "2s",
         }
         settings = registry.driver_settings(self.kind).model_validate(raw | self.keys | keys)
         return registry.driver(self.kind)("machine-1", settings, Clock())

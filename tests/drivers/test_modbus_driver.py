@@ -254,10 +254,10 @@ async def test_a_late_reply_never_answers_the_next_question(
     device: ModbusServer, modbus: ModbusFactory
 ) -> None:
     """A reply that comes after the timeout belongs to nobody: the next answer is the next question's own."""
-    driver = modbus(device.port, TWO_BLOCKS, comm={"timeout": "60ms"})
+    driver = modbus(device.port, TWO_BLOCKS, comm={"timeout": "120ms"})
     await driver.connect()
     for _ in range(20):
-        device.faults.add("delay", 0.07, addresses=[0], count=1)
+        device.faults.add("delay", 0.13, addresses=[0], count=1)
         assert await scan(driver) == {"a": missing(Reason.TIMEOUT), "b": good(1030)}
         await asyncio.sleep(0.01)
         assert await scan(driver) == {"a": good(1000), "b": good(1030)}

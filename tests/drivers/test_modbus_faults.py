@@ -176,7 +176,7 @@ async def test_e2_late_replies_over_sockets(modbus: ModbusFactory) -> None:
         return [*stale, right] if rng.randrange(2) else [b"".join([*stale, right])]
 
     async with Oracle(behave) as device:
-        driver = modbus(device.port, TAGS, comm={"timeout": "20ms"})
+        driver = modbus(device.port, TAGS, comm={"timeout": "60ms"})
         await connect_in_time(driver)
         good, bad = await scans_without_fakes(driver, device, 800)
         assert late > 3000
@@ -186,8 +186,8 @@ async def test_e2_late_replies_over_sockets(modbus: ModbusFactory) -> None:
 async def test_e2_replies_around_the_timeout(modbus: ModbusFactory) -> None:
     """Through a network that takes half to twice the timeout: some come in time, none is taken late."""
     async with Oracle() as device, FaultProxy("127.0.0.1", device.port) as network:
-        network.to_client.delay, network.to_client.jitter = 0.01, 0.03
-        driver = modbus(network.port, TAGS, comm={"timeout": "25ms"})
+        network.to_client.delay, network.to_client.jitter = 0.03, 0.09
+        driver = modbus(network.port, TAGS, comm={"timeout": "75ms"})
         await connect_in_time(driver)
         good, bad = await scans_without_fakes(driver, device, 20)
         assert min(good, bad) > 10

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.errors import DeviceUnreachable
 from edge_agent.types import Reason
 from edge_agent_simulators.modbus_server import ModbusServer
-from tests.drivers.stage import ModbusFactory, good, honest, missing, scan
+from tests.drivers.stage import ModbusFactory, connect_in_time, good, honest, missing, scan
 
 APART = {f"t{n}": {"address": f"holding:{2 * n}"} for n in range(24)}
 """As many blocks as tags."""
@@ -87,7 +87,7 @@ async def test_answers_in_any_order_find_their_questions(ahead: int, modbus: Mod
     """Never more under way than allowed, and every value its own, with a device that shuffles."""
     async with Patient(0.002) as device:
         driver = modbus(device.port, APART, comm={"pipeline": ahead, "timeout": "1s"})
-        await driver.connect()
+        await connect_in_time(driver)
         for _ in range(3):
             assert await scan(driver) == ALL_GOOD
         assert device.most == ahead
@@ -98,7 +98,7 @@ async def test_a_lost_reply_costs_only_itself(modbus: ModbusFactory) -> None:
     """One of sixteen is lost: the others are read, the socket stays, and its late reply answers nothing."""
     async with Patient(0.04) as device:
         driver = modbus(device.port, APART, comm={"pipeline": 16, "timeout": "150ms"})
-        await driver.connect()
+        await connect_in_time(driver)
         late = 0
         for n in range(8):
             device.late = {2 * n}
@@ -115,7 +115,7 @@ async def test_questions_sent_ahead_to_a_dead_device_cost_one_timeout(
 ) -> None:
     """All sixteen are given up together, and the machine is unreachable."""
     driver = modbus(device.port, APART, comm={"pipeline": 16})
-    await driver.connect()
+    await connect_in_time(driver)
     device.faults.add("silence")
     began = time.monotonic()
     with pytest.raises(DeviceUnreachable, match="did not answer"):
@@ -140,7 +140,7 @@ async def test_a_slow_device_has_its_timeout_for_each_question(modbus: ModbusFac
     tags = {name: tag for name, tag in APART.items() if int(name[1:]) < 8}
     async with Slow(images) as device:
         driver = modbus(device.port, tags, comm={"pipeline": 8, "timeout": "120ms"})
-        await driver.connect()
+        await connect_in_time(driver)
         found = await scan(driver)
         assert found == {name: ALL_GOOD[name] for name in tags} | {"t3": missing(Reason.TIMEOUT)}
 
@@ -149,7 +149,7 @@ async def test_exceptions_among_questions_sent_ahead(device: ModbusServer, modbu
     """What is refused is searched and left out as ever, while the blocks beside it are read."""
     tags = APART | {"u0": {"address": "input:8"}, "u1": {"address": "input:9"}, "u2": {"address": "input:10"}}
     driver = modbus(device.port, tags, comm={"pipeline": 8, "retest": "1h"})
-    await driver.connect()
+    await connect_in_time(driver)
     for _ in range(3):
         found = await scan(driver)
         assert found["u0"] == good(2008)
@@ -168,8 +168,8 @@ async def test_what_is_lost_once_is_asked_again_within_the_scan(
     fault: Any, value: float, device: ModbusServer, modbus: ModbusFactory
 ) -> None:
     """With `retries` one silence, one piece of garbage or one "busy" is not seen in the values."""
-    driver = modbus(device.port, {"a": {"address": "holding:0"}}, comm={"retries": 2, "timeout": "60ms"})
-    await driver.connect()
+    driver = modbus(device.port, {"a": {"address": "holding:0"}}, comm={"retries": 2, "timeout": "200ms"})
+    await connect_in_time(driver)
     device.faults.add(fault, value, count=2)
     assert await scan(driver) == {"a": good(1000)}
     assert device.requests == 3
@@ -183,7 +183,7 @@ async def test_a_no_is_not_asked_again(
     driver = modbus(
         device.port, {"a": {"address": "holding:0"}, "b": {"address": "holding:30"}}, comm={"retries": 5}
     )
-    await driver.connect()
+    await connect_in_time(driver)
     device.faults.add(fault, value, addresses=[30])
     found = await scan(driver)
     assert found["a"] == good(1000)
@@ -194,7 +194,7 @@ async def test_a_no_is_not_asked_again(
 async def test_a_busy_device_is_given_a_moment(device: ModbusServer, modbus: ModbusFactory) -> None:
     """After "busy" the question waits; after silence it has waited already."""
     driver = modbus(device.port, {"a": {"address": "holding:0"}}, comm={"retries": 1})
-    await driver.connect()
+    await connect_in_time(driver)
     device.faults.add("exception", 6, count=1)
     began = time.monotonic()
     assert await scan(driver) == {"a": good(1000)}
@@ -231,20 +231,20 @@ async def test_a_register_that_silences_its_block_is_found(
     """A block that gets no answer while its parts do is treated like exception 2, within bounded time; also
     where it is the only block, so that the device looks dead."""
     async with Shy(21, hangs_up=hangs_up) as device:
-        driver = modbus(device.port, BLOCK | beside, comm={"timeout": "30ms", "retest": "1h"})
+        driver = modbus(device.port, BLOCK | beside, comm={"timeout": "150ms", "retest": "1h"})
         found: dict[str, Any] = {}
         expected: dict[str, Any] = {name: good(1000 + int(name[1:])) for name in BLOCK} | {"u": good(1050)}
         expected["t21"] = missing(Reason.NOT_CONNECTED if hangs_up else Reason.TIMEOUT)
         if not beside:
             del expected["u"]
-        await driver.connect()
+        await connect_in_time(driver)
         for _ in range(12):
             silences = device.silences
             try:
                 found = await scan(driver)
             except DeviceUnreachable:
                 await driver.close()
-                await driver.connect()
+                await connect_in_time(driver)
             assert device.silences - silences <= 4
             if found == expected:
                 break
@@ -261,8 +261,8 @@ async def test_a_search_among_silent_registers_ends(modbus: ModbusFactory) -> No
     """A table that the device is silent about costs a bounded number of timeouts, not one a register."""
     async with Shy(*range(32)) as device:
         tags = BLOCK | {"u": {"address": "holding:50"}}
-        driver = modbus(device.port, tags, comm={"timeout": "10ms", "retest": "1h"})
-        await driver.connect()
+        driver = modbus(device.port, tags, comm={"timeout": "80ms", "retest": "1h"})
+        await connect_in_time(driver)
         silences = 0
         for _ in range(30):
             silences = device.silences
@@ -277,8 +277,8 @@ async def test_a_search_among_silent_registers_ends(modbus: ModbusFactory) -> No
 async def test_a_device_that_dies_within_a_scan_costs_four_timeouts(modbus: ModbusFactory) -> None:
     """However many blocks are left: the rest is not asked, and the next scan begins with it."""
     async with Shy(*range(1, 60)) as device:
-        driver = modbus(device.port, APART, comm={"timeout": "20ms", "retest": "1h"})
-        await driver.connect()
+        driver = modbus(device.port, APART, comm={"timeout": "100ms", "retest": "1h"})
+        await connect_in_time(driver)
         for _ in range(5):
             silences = device.silences
             found = await scan(driver)
@@ -287,5 +287,5 @@ async def test_a_device_that_dies_within_a_scan_costs_four_timeouts(modbus: Modb
             assert device.silences - silences <= 4
         device.shy.clear()
         await driver.close()
-        await driver.connect()
+        await connect_in_time(driver)
         assert await scan(driver) == ALL_GOOD

@@ -231,6 +231,7 @@ async def test_silence_is_75(
         ({"address": "coil:3"}, "nothing to guess"),
         ({"address": "holding:65535", "count": 2}, "beyond the last address"),
         ({"address": "holding:0", "address_base": 1}, "does not exist"),
+        ({"address": "holding:70000"}, "go from 0 to 65535"),
         ({"expect": "25"}, "LOW,HIGH"),
         ({"expect": "25,0"}, "below the second"),
         ({"types": ("flaot",)}, "--type flaot"),

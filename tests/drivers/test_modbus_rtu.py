@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -19,6 +18,7 @@ from edge_agent_drivers.modbus.mbap import FLOOD
 from edge_agent_drivers.modbus.owing import Owing
 from edge_agent_drivers.modbus.pdu import Question
 from edge_agent_drivers.modbus.rtu import RtuConnection, frame
+from tests.support.virtualtime import VirtualLoop, virtual_time
 
 Device = Callable[[bytes], Sequence[tuple[float, bytes]]]
 """What a device sends for a request, each piece after so many seconds."""
@@ -110,6 +110,7 @@ GOOD: dict[str, Callable[[bytes], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("name", GOOD)
+@virtual_time
 async def test_the_reply_is_found(name: str) -> None:
     """Whatever stands around it, and however it is cut."""
 
@@ -143,6 +144,7 @@ LIES: dict[str, tuple[Callable[[bytes], bytes], type[LineFault]]] = {
 
 
 @pytest.mark.parametrize("name", LIES)
+@virtual_time
 async def test_a_lie_is_never_the_answer(name: str) -> None:
     """A reply counts only with its checksum, the unit, the function and the number of bytes."""
     lie, fault = LIES[name]
@@ -150,6 +152,7 @@ async def test_a_lie_is_never_the_answer(name: str) -> None:
     assert type(await ask(lambda request: [(0.0, lie(request))], asked)) is fault
 
 
+@virtual_time
 async def test_noise_for_ever_is_cut_off() -> None:
     """A line that never stops talking is closed after 16 KiB."""
     connection = RtuConnection("line", Owing(), gap=0.001, settle=0.01)
@@ -159,6 +162,7 @@ async def test_noise_for_ever_is_cut_off() -> None:
     assert wire.is_closing()
 
 
+@virtual_time
 async def test_the_line_is_quiet_before_a_question() -> None:
     """Bytes on the line hold a question back for the gap, and are not taken for its answer."""
     connection = RtuConnection("line", Owing(), gap=0.02, settle=0.05)
@@ -172,6 +176,7 @@ async def test_the_line_is_quiet_before_a_question() -> None:
     connection.close()
 
 
+@virtual_time
 async def test_a_unit_that_owes_an_answer_waits_and_others_do_not() -> None:
     """After silence the same unit is asked again once the answer can no longer come; others at once."""
     late, timeout = 0.2, 0.02
@@ -204,20 +209,24 @@ async def test_a_unit_that_owes_an_answer_waits_and_others_do_not() -> None:
     line.close()
 
 
+@virtual_time
 async def test_a_late_reply_that_waits_unread_is_read_before_the_next_question() -> None:
     """The loop was busy while it came and until the unit may be asked again: it is a late one still."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
     connection = RtuConnection("line", Owing(0.03), gap=0.0, settle=0.01)
     wire = Wire(lambda request: [(0.02, reply(request))], connection)
     answer = connection.ask(question(address=500))
     await asyncio.sleep(0.01)
     answer.cancel()
     await asyncio.sleep(0)
-    time.sleep(0.05)  # noqa: ASYNC251
+    loop.go_on(0.05)
     wire.device = lambda request: [(0.0, reply(request))]
     assert await connection.ask(question()) == RIGHT
     connection.close()
 
 
+@virtual_time
 async def test_no_late_reply_answers_the_next_question() -> None:
     """10,000 replies after random times, half of them too late: none is taken for another question's."""
     timeout, late, lines, questions = 0.004, 0.012, 100, 100

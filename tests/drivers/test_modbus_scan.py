@@ -52,7 +52,7 @@ async def test_units_are_found_and_identified(
     No warnings about the three that nobody has."""
     images: dict[int, Any] = {2: {"holding": {0: 7}}, 4: {"input": {3: 1}}}
     async with ModbusServer(images, unknown_unit="silence") as device:
-        assert await scan(modbus(device.port, {}, comm={"timeout": "60ms"})) == 0
+        assert await scan(modbus(device.port, {}, comm={"timeout": "200ms"})) == 0
         assert device.write_requests == 0
     said = capsys.readouterr()
     found = json.loads(said.out)
@@ -158,7 +158,7 @@ async def test_it_stops_where_what_answered_is_silent(
         return [] if killed else [honest(frame)]
 
     async with Liar(reply) as liar:
-        driver = modbus(liar.port, {}, comm={"timeout": "80ms"})
+        driver = modbus(liar.port, {}, comm={"timeout": "200ms"})
         assert await scan(driver, unit_ids="1", ranges=["holding:1-50"], yes=True) == 1
         asked = [int.from_bytes(frame[8:10], "big") for frame in liar.requests if frame[7] == 3]
         assert asked == [0, 1, 2, 3, 2]
@@ -172,7 +172,7 @@ async def test_one_silent_address_is_no_harm(
 ) -> None:
     """Where the device still answers as before, the scan goes on."""
     async with Liar(lambda frame: [] if frame[8:10] == b"\0\3" else [honest(frame)]) as liar:
-        driver = modbus(liar.port, {}, comm={"timeout": "80ms"})
+        driver = modbus(liar.port, {}, comm={"timeout": "200ms"})
         assert await scan(driver, unit_ids="1", ranges=["holding:1-5"], yes=True) == 0
     unit = json.loads(capsys.readouterr().out)["units"][0]
     assert (len(unit["registers"]), unit["silent"]) == (4, 1)

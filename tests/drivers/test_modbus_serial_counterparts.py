@@ -14,7 +14,7 @@ from pymodbus.server import ModbusSerialServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge_agent.clock import Clock
-from edge_agent.errors import DeviceRefused
+from edge_agent.errors import DeviceRefused, DeviceUnreachable
 from edge_agent.types import Reason
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.modbus.settings import ModbusMachine
@@ -106,6 +106,22 @@ async def test_libmodbus_devices_on_one_line(bus: Bus, driver: Make) -> None:
         await asyncio.gather(*(one.connect() for one in drivers))
         for one in drivers:
             assert await scan(one) == {**RIGHT, "gone": missing(Reason.ILLEGAL_ADDRESS)}
+
+
+async def test_libmodbus_behind_a_pair_of_ttys(tmp_path: Path, driver: Make) -> None:
+    """A line that is not made of our own bus: two ptys of socat; when it ends the adapter is gone."""
+    ends = (f"pty,raw,echo=0,link={tmp_path / name}" for name in ("agent", "device"))
+    async with program(tools.binary("socat"), "-d", "-d", *ends, ready=b"starting data transfer"):
+        device = LibmodbusRtuServer(tmp_path / "device", 3, 1000, 3000)
+        one = driver(3)
+        await one.connect()
+        for _ in range(5):
+            assert await scan(one) == {**RIGHT, "gone": missing(Reason.ILLEGAL_ADDRESS)}
+    await asyncio.to_thread(device.join)
+    with pytest.raises(DeviceUnreachable):
+        await scan(one)
+    with pytest.raises(DeviceUnreachable, match="is the adapter plugged in"):
+        await one.connect()
 
 
 async def test_pymodbus_as_a_device(bus: Bus, driver: Make) -> None:

@@ -154,7 +154,7 @@ async def test_a_connection_on_which_nobody_answers_is_given_up(monkeypatch: pyt
     """Half open, as after a switch lost power: once nothing has come for a while it is closed."""
     monkeypatch.setattr("edge_agent_drivers.modbus.connection.HALF_OPEN", 0.2)
     async with Gateway() as gateway:
-        one, idle = await lines(gateway.port, 2, timeout=0.05)
+        one, idle = await lines(gateway.port, 2, timeout=0.15)
         assert await value(one, 1) == 1000
         gateway.faults.add("silence")
         async with asyncio.timeout(2):
@@ -248,26 +248,26 @@ async def test_machines_take_turns(modbus: ModbusFactory) -> None:
 async def test_the_strictest_pause_counts_and_each_timeout_is_its_own() -> None:
     """A pause one machine needs is kept by all; nobody waits longer than he said himself."""
     async with Gateway() as gateway:
-        quick, slow = line(gateway.port, 0.05), line(gateway.port, 0.2, pause=0.04)
+        quick, slow = line(gateway.port, 0.2), line(gateway.port, 1.0, pause=0.2)
         await opened(quick)
         await opened(slow)
         for n in range(3):
             await value(quick, 1, n)
         times = [at for _, _, at in gateway.asked]
-        assert min(b - a for a, b in itertools.pairwise(times)) >= 0.035
+        assert min(b - a for a, b in itertools.pairwise(times)) >= 0.195
         gateway.faults.add("silence")
-        for one, expected in ((quick, 0.05), (slow, 0.2)):
+        for one, expected in ((quick, 0.2), (slow, 1.0)):
             began = time.monotonic()
             with pytest.raises(NoAnswer):
                 await value(one, 1)
-            assert expected <= time.monotonic() - began < expected + 0.15
+            assert expected <= time.monotonic() - began < 3 * expected
         slow.close()
         gateway.faults.clear()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         began = time.monotonic()
         await value(quick, 2, 1)
         await value(quick, 2, 2)
-        assert time.monotonic() - began < 0.03
+        assert time.monotonic() - began < 0.2
         quick.close()
 
 
@@ -278,7 +278,7 @@ async def test_a_dead_unit_rests_and_says_so_once(
     async with Gateway() as gateway:
         living, dead = (
             modbus(gateway.port, ONE),
-            modbus(gateway.port, ONE, unit_id=2, comm={"timeout": "30ms"}),
+            modbus(gateway.port, ONE, unit_id=2, comm={"timeout": "60ms"}),
         )
         await living.connect()
         await scan(living)
@@ -291,17 +291,17 @@ async def test_a_dead_unit_rests_and_says_so_once(
             await dead.close()
             return str(failure.value)
 
-        assert "did not answer within 0.03 s" in await fails()
+        assert "did not answer within 0.06 s" in await fails()
         asked = gateway.requests
         for _ in range(5):
             assert "unit 2 on 127.0.0.1" in (text := await fails())
             assert "does not answer: resting, tried again in " in text
         assert gateway.requests == asked
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(15):
             while "did not answer" not in await fails():
                 await asyncio.sleep(0.05)
         gateway.faults.clear()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(15):
             await dead.connect()
             while True:
                 try:
@@ -335,7 +335,7 @@ async def test_a_gateways_no_counts_as_the_unit_being_away() -> None:
 async def test_where_nobody_lives_nobody_rests() -> None:
     """With all units dead there is nobody to protect; and the first that comes back wakes the others."""
     async with Gateway() as gateway:
-        one, two = await lines(gateway.port, 2, timeout=0.02)
+        one, two = await lines(gateway.port, 2, timeout=0.1)
         gateway.faults.add("silence")
         for _ in range(3):
             for made, unit in ((one, 1), (two, 2)):

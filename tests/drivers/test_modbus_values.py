@@ -91,6 +91,7 @@ class Registers:
         return [reply_to(frame, struct.pack(f">BB{len(words)}H", 3, 2 * len(words), *words))]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(SHARES))
 async def test_e11_no_nan_and_no_infinity_in_line_protocol_or_json(seed: int, modbus: ModbusFactory) -> None:
     """1,000,000 values: what is no number is bad invalid_value without a value, and nothing else is."""

@@ -108,6 +108,8 @@ class LibmodbusServer:
                     self.write_requests += query[7] in WRITE_FUNCTIONS
                 if length > 0:
                     self._library.modbus_reply(self._context, query, length, ctypes.byref(self.mapping))
+            # The number of a closed socket soon is somebody else's, whom __exit__ must not shut.
+            self._connection = -1
             self._library.modbus_close(self._context)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 
 from edge_agent_drivers.modbus.pdu import EXCEPTION, Asked
 
 LATE = 1.0
 """Seconds, at least, for which a unit that did not answer is left alone."""
+
+
+def now() -> float:
+    """Seconds on the event loop's clock."""
+    return asyncio.get_running_loop().time()
 
 
 class Owing:
@@ -24,11 +29,11 @@ class Owing:
     def left(self, unit: int) -> float:
         """Seconds until `unit` may be asked again; 0 or less where it owes nothing."""
         entry = self._units.get(unit)
-        return entry[0] - time.monotonic() if entry else 0.0
+        return entry[0] - now() if entry else 0.0
 
     def gave_up(self, question: Asked, waited: float) -> None:
         """Nobody waits for the answer to `question` any more, after `waited` seconds."""
-        until = time.monotonic() + max(self._late, waited)
+        until = now() + max(self._late, waited)
         self._units[question.unit] = until, question.pdu[0]
 
     def over(self, unit: int) -> bool:

@@ -99,7 +99,7 @@ def _wish(
         raise ValueError(f"--type {unknown[0]} cannot be probed; there are {', '.join(TYPES)}, string")
     wish = Wish(unit_id, address, base, count, _range(expect), tuple(types), name)
     if not 0 <= wish.first <= 65535:
-        raise ValueError(f"{address} does not exist: with address base {base} the first is {base}")
+        raise ValueError(f"{address} does not exist: addresses go from {base} to {65535 + base}")
     if count is not None and wish.first + count > 65536:
         raise ValueError(f"{count} registers from {address} on go beyond the last address, 65535")
     return wish

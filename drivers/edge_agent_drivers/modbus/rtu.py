@@ -19,14 +19,13 @@ told from an answer of the same unit with the same function and length.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import cast
 
 from edge_agent_drivers.modbus.crc import crc16, sealed
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, LineLost
 from edge_agent_drivers.modbus.mbap import FLOOD
-from edge_agent_drivers.modbus.owing import Owing
+from edge_agent_drivers.modbus.owing import Owing, now
 from edge_agent_drivers.modbus.pdu import EXCEPTION, Asked, Question
 from edge_agent_drivers.modbus.rtu_frames import LONGEST, SHORTEST, reply_length
 
@@ -111,7 +110,7 @@ class RtuConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called once connected."""
         self._transport = cast(asyncio.Transport, transport)
-        self._heard_at = time.monotonic()
+        self._heard_at = now()
         if self._closed:
             self._transport.abort()
 
@@ -127,7 +126,7 @@ class RtuConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Called when `nbytes` have come."""
         self._received += nbytes
-        self._heard_at = time.monotonic()
+        self._heard_at = now()
         self._heard += self._view[:nbytes]
         self._came += nbytes
         if self._received > FLOOD:
@@ -142,10 +141,10 @@ class RtuConnection(asyncio.BufferedProtocol):
 
     def _send(self) -> None:
         """Send the question, or come back when the line has been quiet and the unit owes nothing."""
-        question, now = self._question, time.monotonic()
+        question, at = self._question, now()
         if question is None or self._transport is None:
             return
-        wait = max(self._heard_at + self._gap - now, self._owing.left(question.unit))
+        wait = max(self._heard_at + self._gap - at, self._owing.left(question.unit))
         if wait > 0:
             self._later(wait, self._send)
             return
@@ -157,7 +156,7 @@ class RtuConnection(asyncio.BufferedProtocol):
         self._heard.clear()
         self._echo, self._first, self._came = True, True, 0
         self._due = SHORTEST + question.answer_bytes if isinstance(question, Question) else 0
-        self._sent, self._sent_at = frame(question), now
+        self._sent, self._sent_at = frame(question), at
         self._transport.write(frame(question))
 
     def _quiet(self) -> None:
@@ -217,7 +216,7 @@ class RtuConnection(asyncio.BufferedProtocol):
             return False
         if crc16(content) != 0 or content == self._sent:
             return False
-        before, self._stranger_at = self._stranger_at, time.monotonic()
+        before, self._stranger_at = self._stranger_at, now()
         self._first = False
         del self._heard[: start + _QUESTION]
         if before and self._stranger_at - before < ANOTHER_MASTER:
@@ -259,7 +258,7 @@ class RtuConnection(asyncio.BufferedProtocol):
         outcome = question.judge(self._name, self._heard[start + 1], content)
         if isinstance(outcome, BadReply):
             # Not what was asked for: the answer may still come.
-            self._owing.gave_up(question, time.monotonic() - self._sent_at)
+            self._owing.gave_up(question, now() - self._sent_at)
         self._settled(outcome)
 
     def _settled(self, outcome: bytes | LineFault) -> None:
@@ -273,7 +272,7 @@ class RtuConnection(asyncio.BufferedProtocol):
 
     def _lose(self, fault: LineFault) -> None:
         if self._question is not None and self._sent:
-            self._owing.gave_up(self._question, time.monotonic() - self._sent_at)
+            self._owing.gave_up(self._question, now() - self._sent_at)
         self._settled(fault)
 
     def _ended(self, answer: asyncio.Future[bytes | LineFault]) -> None:
@@ -284,7 +283,7 @@ class RtuConnection(asyncio.BufferedProtocol):
         """Nobody waits for the answer any more."""
         if self._question is not None:
             if self._sent:
-                self._owing.gave_up(self._question, time.monotonic() - self._sent_at)
+                self._owing.gave_up(self._question, now() - self._sent_at)
             else:
                 self._stop_timer()
         self._answer = self._question = None

@@ -6,7 +6,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import termios
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     import serial
 
 _GONE = {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO}
+
+_TTY_INDEX = re.compile(r"^tty-index:\s*(\d+)$", re.MULTILINE)
+"""Which pseudo terminal a descriptor of /dev/ptmx leads to."""
 
 
 class Tty:
@@ -106,9 +111,20 @@ def _users(path: str, *, ourselves: bool = False) -> str:
         if process.name == str(os.getpid()) and not ourselves:
             continue
         try:
-            if any(os.readlink(entry) == there for entry in (process / "fd").iterdir()):
+            opened = {entry.name: os.readlink(entry) for entry in (process / "fd").iterdir()}
+            if there in opened.values() and not _made_by(process, opened, there):
                 found.append(f"{(process / 'comm').read_text().strip()} (process {process.name})")
         except OSError:
             # It ended meanwhile, or is another user's.
             continue
     return ", ".join(found)
+
+
+def _made_by(process: Path, opened: Mapping[str, str], path: str) -> bool:
+    """Whether a process holds the other end of a pseudo terminal, as socat does for a remote line: it keeps
+    this end open as well, and does not talk on it."""
+    folder, _, number = path.rpartition("/")
+    if folder != "/dev/pts":
+        return False
+    masters = [name for name, target in opened.items() if target in ("/dev/ptmx", "/dev/pts/ptmx")]
+    return any(_TTY_INDEX.findall((process / "fdinfo" / name).read_text()) == [number] for name in masters)
