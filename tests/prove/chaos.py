@@ -1,7 +1,7 @@
 """Chaos: faults come at random from a seed to a site of real processes; then calm, then the oracle.
 
-Several faults may hold at a time, each on something else: the agent, the historian, the broker, the store,
-the line to a machine, the disk.
+Several faults may hold at a time, each on something else: the agent, the historian, the broker, the whole
+box, the store, the line to a machine, the disk.
 """
 
 from __future__ import annotations
@@ -23,6 +23,16 @@ from tests.prove.site import PERIOD, SPARED, STRUCK, Site, Store
 
 TMPFS = 96
 """MiB of the small file system that is filled."""
+NOT_WITH = {
+    # A process that is killed while its disk is full takes with it what the disk did not take: that is within
+    # the promise, but more than a commit interval, and nothing could be told apart any more.
+    "disk": {"agent", "historian", "box"},
+    "agent": {"disk", "box"},
+    "historian": {"disk", "box"},
+    "broker": {"box"},
+    "box": {"agent", "historian", "broker", "disk"},
+}
+"""What does not happen while something else does."""
 HEAL_DISK = 10.0
 """Seconds within which the journal commits again on a disk that has room."""
 LINE = (
@@ -62,7 +72,7 @@ class Chaos:
         self._site = site
         self._rng = random.Random(seed)
         self._holding: list[Fault] = []
-        self._targets = ["agent", "historian", "broker", "line", "line"]
+        self._targets = ["agent", "historian", "broker", "box", "box", "line", "line"]
         self._targets += ["store"] if site.influx is not None else []
         self._targets += ["disk"] if disk else []
         self.faults: Counter[str] = Counter()
@@ -84,12 +94,7 @@ class Chaos:
     def _begin(self, now: float, end: float) -> None:
         target = self._rng.choice(self._targets)
         held = {fault.target for fault in self._holding}
-        # A process that is killed while its disk is full takes with it what the disk did not take: that is
-        # within the promise, but more than a commit interval, and nothing could be told apart any more.
-        blocked = {"disk": {"agent", "historian"}, "agent": {"disk"}, "historian": {"disk"}}.get(
-            target, set()
-        )
-        if target in held or held & blocked:
+        if target in held or held & NOT_WITH.get(target, set()):
             return
         kind, undo = getattr(self, f"_{target}")()
         self.faults[f"{target} {kind}"] += 1
@@ -116,6 +121,20 @@ class Chaos:
             return "killed", self._site.broker.start
         self._site.broker.freeze(frozen=True)
         return "frozen", lambda: self._site.broker.freeze(frozen=False)
+
+    def _box(self) -> tuple[str, Callable[[], None]]:
+        """All at once, as when the box is switched off; what each had not made sure of is gone."""
+        site = self._site
+        site.historian.kill()
+        site.broker.stop(signal.SIGKILL)
+        site.agent.kill()
+
+        def again() -> None:
+            site.broker.start()
+            site.historian.start()
+            site.agent.start()
+
+        return "killed", again
 
     def _store(self) -> tuple[str, Callable[[], None]]:
         assert self._site.influx is not None
