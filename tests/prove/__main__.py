@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.prove import chaos, flips, kills, network, outage, points, power, soak
+from tests.prove.processes import ROOT
 from tests.prove.site import Store
 
 WEEK = 7 * 86_400
 """Seconds; 500 tags at 1 Hz are 302 million readings in it."""
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(slots=True)
