@@ -131,6 +131,8 @@ class Site:
                     "url": f"tcp://127.0.0.1:{port}",
                     "every": f"{PERIOD}s",
                     "timeout": "400ms",
+                    # What a short answer takes away is tried again soon, not after ten minutes.
+                    "comm": {"retest": "2s"},
                     "tags": tags,
                 }
                 for name, port in ports.items()
