@@ -14,11 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.prove import device, oracle
 from tests.prove.oracle import Verdict
+from tests.prove.processes import patiently
 from tests.prove.site import PERIOD, SPARED, STRUCK, Site, Store
 
 TMPFS = 96
@@ -118,7 +120,7 @@ class Chaos:
     def _broker(self) -> tuple[str, Callable[[], None]]:
         if self._rng.random() < 0.5:
             self._site.broker.stop(signal.SIGKILL)
-            return "killed", self._site.broker.start
+            return "killed", lambda: patiently(self._site.broker.start)
         self._site.broker.freeze(frozen=True)
         return "frozen", lambda: self._site.broker.freeze(frozen=False)
 
@@ -130,7 +132,7 @@ class Chaos:
         site.agent.kill()
 
         def again() -> None:
-            site.broker.start()
+            patiently(site.broker.start)
             site.historian.start()
             site.agent.start()
 
@@ -139,7 +141,7 @@ class Chaos:
     def _store(self) -> tuple[str, Callable[[], None]]:
         assert self._site.influx is not None
         self._site.influx.stop(signal.SIGKILL)
-        return "killed", self._site.influx.start
+        return "killed", partial(patiently, self._site.influx.start)
 
     def _disk(self) -> tuple[str, Callable[[], None]]:
         ballast = self._site.state / "ballast"
@@ -165,7 +167,7 @@ class Chaos:
         elif kind == "refuse":
             self._site.loop.run(proxy.refuse())
             call(proxy.cut)
-            return kind, lambda: self._site.loop.run(proxy.listen())
+            return kind, lambda: patiently(lambda: self._site.loop.run(proxy.listen()))
         elif kind == "delay":
             down.delay, down.jitter = 0.2, 0.4
         elif kind == "lose":

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,18 @@ class Child:
             self.process.kill()
             self.process.wait()
             raise
+
+
+def patiently(start: Callable[[], object]) -> None:
+    """Start a server again on its port, which a passing connection of somebody else may have for a moment."""
+    for _ in range(40):
+        try:
+            start()
+        except (AssertionError, OSError):
+            time.sleep(0.25)
+        else:
+            return
+    start()
 
 
 class Loop:
