@@ -1,7 +1,7 @@
 """Chaos: faults come at random from a seed to a site of real processes; then calm, then the oracle.
 
-Several faults may hold at a time, each on something else: the agent, the historian, the broker, the store,
-the line to a machine, the disk.
+Several faults may hold at a time, each on something else: the agent, the historian, the broker, the whole
+box, the store, the line to a machine, the disk.
 """
 
 from __future__ import annotations
@@ -14,15 +14,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.prove import device, oracle
 from tests.prove.oracle import Verdict
+from tests.prove.processes import patiently
 from tests.prove.site import PERIOD, SPARED, STRUCK, Site, Store
 
 TMPFS = 96
 """MiB of the small file system that is filled."""
+NOT_WITH = {
+    # A process that is killed while its disk is full takes with it what the disk did not take: that is within
+    # the promise, but more than a commit interval, and nothing could be told apart any more.
+    "disk": {"agent", "historian", "box"},
+    "agent": {"disk", "box"},
+    "historian": {"disk", "box"},
+    "broker": {"box"},
+    "box": {"agent", "historian", "broker", "disk"},
+}
+"""What does not happen while something else does."""
 HEAL_DISK = 10.0
 """Seconds within which the journal commits again on a disk that has room."""
 LINE = (
@@ -62,7 +74,7 @@ class Chaos:
         self._site = site
         self._rng = random.Random(seed)
         self._holding: list[Fault] = []
-        self._targets = ["agent", "historian", "broker", "line", "line"]
+        self._targets = ["agent", "historian", "broker", "box", "box", "line", "line"]
         self._targets += ["store"] if site.influx is not None else []
         self._targets += ["disk"] if disk else []
         self.faults: Counter[str] = Counter()
@@ -84,12 +96,7 @@ class Chaos:
     def _begin(self, now: float, end: float) -> None:
         target = self._rng.choice(self._targets)
         held = {fault.target for fault in self._holding}
-        # A process that is killed while its disk is full takes with it what the disk did not take: that is
-        # within the promise, but more than a commit interval, and nothing could be told apart any more.
-        blocked = {"disk": {"agent", "historian"}, "agent": {"disk"}, "historian": {"disk"}}.get(
-            target, set()
-        )
-        if target in held or held & blocked:
+        if target in held or held & NOT_WITH.get(target, set()):
             return
         kind, undo = getattr(self, f"_{target}")()
         self.faults[f"{target} {kind}"] += 1
@@ -113,14 +120,28 @@ class Chaos:
     def _broker(self) -> tuple[str, Callable[[], None]]:
         if self._rng.random() < 0.5:
             self._site.broker.stop(signal.SIGKILL)
-            return "killed", self._site.broker.start
+            return "killed", lambda: patiently(self._site.broker.start)
         self._site.broker.freeze(frozen=True)
         return "frozen", lambda: self._site.broker.freeze(frozen=False)
+
+    def _box(self) -> tuple[str, Callable[[], None]]:
+        """All at once, as when the box is switched off; what each had not made sure of is gone."""
+        site = self._site
+        site.historian.kill()
+        site.broker.stop(signal.SIGKILL)
+        site.agent.kill()
+
+        def again() -> None:
+            patiently(site.broker.start)
+            site.historian.start()
+            site.agent.start()
+
+        return "killed", again
 
     def _store(self) -> tuple[str, Callable[[], None]]:
         assert self._site.influx is not None
         self._site.influx.stop(signal.SIGKILL)
-        return "killed", self._site.influx.start
+        return "killed", partial(patiently, self._site.influx.start)
 
     def _disk(self) -> tuple[str, Callable[[], None]]:
         ballast = self._site.state / "ballast"
@@ -146,7 +167,7 @@ class Chaos:
         elif kind == "refuse":
             self._site.loop.run(proxy.refuse())
             call(proxy.cut)
-            return kind, lambda: self._site.loop.run(proxy.listen())
+            return kind, lambda: patiently(lambda: self._site.loop.run(proxy.listen()))
         elif kind == "delay":
             down.delay, down.jitter = 0.2, 0.4
         elif kind == "lose":

@@ -90,6 +90,7 @@ def run(folder: Path, kills: int, seed: int) -> Tally:
         first = life * 100_000
         fresh, ended = one_life(folder, first, rng.uniform(*LIFE))
         kept = (kept | fresh) - ended
+        tally.acknowledged += len(fresh)
         maybe |= ended | set(range(first, first + 100_000))
         _look(folder, kept, maybe, tally, seed + life)
     tally.seconds = time.monotonic() - began
@@ -102,7 +103,6 @@ def _look(folder: Path, kept: set[int], maybe: set[int], tally: Tally, seed: int
     lost = len(kept - there)
     fake = len(left) - len(there) + len(there - kept - maybe)
     tally.cuts += 1
-    tally.acknowledged = max(tally.acknowledged, len(kept))
     tally.lost += lost
     tally.fake += fake
     if lost or fake:

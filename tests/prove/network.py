@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.prove.oracle import Verdict
-from tests.prove.site import ROOT, SPARED, STRUCK, Site
+from tests.prove.processes import ROOT
+from tests.prove.site import SPARED, STRUCK, Site
 from tests.support import tools
 
 LOSS = 0.3

@@ -28,6 +28,8 @@ from tests.prove.observer import Seen, disordered, repeats
 from tests.support.influx import Influxd
 
 SECOND = 10**9
+SPREAD = 2 * device.TAGS
+"""Most answers that one scan takes: a driver may ask for each tag by itself, and ask again."""
 STANDSTILL = SECOND // 2
 """Longest gap (ns) between two lines that counts as time in which the agent ran."""
 MEASUREMENTS = ("readings", "quality", "alarms", "health")
@@ -182,10 +184,11 @@ def judge(
     verdict.find("order", late, f"{late} records came after a younger one of their machine")
     for machine, spare in (bystanders or {}).items():
         took = {
-            _sequence(point.fields, machine)
+            sequence
             for life in ledger
             for point in life.taken
             if point.measurement == "readings" and point.tags["machine"] == machine
+            for sequence in _sequences(point.fields, machine).values()
         }
         missed = sorted(answers[machine] - took)
         verdict.find("unread", max(0, len(missed) - spare), f"{machine}: answers {missed[:9]} were not taken")
@@ -194,8 +197,8 @@ def judge(
 
 def _genuine(verdict: Verdict, stored: Stored, answers: Mapping[str, set[int]], taken: Stored) -> None:
     """FAKE, DUP, and the order in the store."""
-    at: dict[tuple[str, int], int] = {}
-    newest: dict[str, int] = defaultdict(int)
+    at: dict[tuple[str, str, int], int] = {}
+    newest: dict[tuple[str, str], int] = defaultdict(int)
     for key, values in sorted(stored.items(), key=lambda item: item[0][2]):
         measurement, tags, ns = key
         if any(taken.get(key, {}).get(name) != value for name, value in values.items()):
@@ -203,25 +206,26 @@ def _genuine(verdict: Verdict, stored: Stored, answers: Mapping[str, set[int]], 
         if measurement != "readings":
             continue
         machine = dict(tags)["machine"]
-        sequence = _sequence(values, machine)
-        if sequence is None or sequence not in answers[machine]:
-            verdict.find("fake", 1, f"{key} {values} was never answered ({sequence})")
-        elif (machine, sequence) in at:
-            verdict.find("dup", 1, f"answer {sequence} of {machine} at {at[machine, sequence]} and {ns}")
-        else:
-            at[machine, sequence] = ns
-            verdict.find("order", sequence < newest[machine], f"{machine}: {sequence} stored out of order")
-            newest[machine] = max(newest[machine], sequence)
+        sequences = _sequences(values, machine)
+        known = [sequence in answers[machine] for sequence in sequences.values()]
+        if not all(known) or max(sequences.values()) - min(sequences.values()) > SPREAD:
+            verdict.find("fake", 1, f"{key} {values} was never answered ({sequences})")
+            continue
+        for name, sequence in sequences.items():
+            before = at.setdefault((machine, name, sequence), ns)
+            verdict.find("dup", before != ns, f"answer {sequence} of {machine} {name} at {before} and {ns}")
+            last = newest[machine, name]
+            verdict.find("order", sequence < last, f"{machine} {name}: answer {sequence} stored after {last}")
+            newest[machine, name] = max(last, sequence)
 
 
-def _sequence(values: Mapping[str, Value], machine: str) -> int | None:
-    """The one answer that all values came in; None where they came in none, or in several."""
-    found = {
-        device.sequence_of(machine, int(name[1:]), float(value))
+def _sequences(values: Mapping[str, Value], machine: str) -> dict[str, int]:
+    """Tag -> the one answer that its value came in."""
+    return {
+        name: device.sequence_of(machine, int(name[1:]), float(value))
         for name, value in values.items()
         if isinstance(value, float | int)
     }
-    return found.pop() if len(found) == 1 else None
 
 
 def _kept(verdict: Verdict, ledger: Sequence[Life], here: Stored, counted: int, window: float) -> None:

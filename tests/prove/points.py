@@ -10,7 +10,8 @@ from pathlib import Path
 
 from edge_agent.failpoints import NAMES
 from tests.prove.oracle import Verdict
-from tests.prove.site import SPARED, Child, Site
+from tests.prove.processes import Child
+from tests.prove.site import SPARED, Site
 
 AGENT = tuple(name for name in NAMES if not name.startswith("historian-"))
 HISTORIAN = tuple(name for name in NAMES if not name.startswith("alarms-") and name != "journal-appended")

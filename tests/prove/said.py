@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
+from tests.prove.processes import patiently
 from tests.prove.site import STRUCK, Site
 
 SOON = 5.0
@@ -32,7 +33,7 @@ def cut(site: Site) -> dict[str, float]:
                 said[name] = time.monotonic() - began
         time.sleep(0.02)
     words = len(_log_lines(site)) - lines
-    site.loop.run(site.proxy.listen())
+    patiently(lambda: site.loop.run(site.proxy.listen()))
     assert len(said) == len(where), f"{where.keys() - said.keys()} do not say that {STRUCK} is away"
     assert words == 1, f"{words} lines in the log, one says it"
     site.flowing(STRUCK)

@@ -5,28 +5,25 @@ Whatever happens to them, `verdict` ends the site in good order and has the orac
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import urllib3
 from ruamel.yaml import YAML
 
 from tests.prove import device, oracle
 from tests.prove.observer import Observer
+from tests.prove.processes import ROOT, Child, Loop
 from tests.support.faultproxy import FaultProxy
 from tests.support.influx import Influxd
 from tests.support.mosquitto import Mosquitto, free_port
 
-T = TypeVar("T")
 Store = Literal["embedded", "influxdb"]
 
 STRUCK, SPARED = "pump-a", "pump-b"
@@ -37,85 +34,7 @@ COMMIT = 0.2
 """Seconds between commits."""
 SLACK = 5.0
 """Seconds that a commit may take on a busy machine before a kill comes between."""
-ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "plant"
-
-
-class Child:
-    """A process that can be started again; its output goes to `log`."""
-
-    def __init__(self, command: list[str], log: Path) -> None:
-        self.log = log
-        self.ends = 0
-        """Sudden ends so far."""
-        self.stops = 0
-        """Times it was frozen."""
-        self.process: subprocess.Popen[bytes] | None = None
-        self._command = command
-
-    def start(self, **environment: str) -> None:
-        """Start it, with more in its environment."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, **environment}
-            )
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        assert self.process is not None
-        self.process.kill()
-        self.died(5)
-
-    def died(self, seconds: float) -> int:
-        """Wait for its end; the exit code."""
-        assert self.process is not None
-        code = self.process.wait(seconds)
-        self.ends += 1
-        return code
-
-    def freeze(self, *, frozen: bool) -> None:
-        """SIGSTOP or SIGCONT."""
-        assert self.process is not None
-        self.stops += frozen
-        self.process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
-
-    def end(self) -> int:
-        """SIGTERM, and the exit code; that of an end of its own where it had one."""
-        if self.process is None:
-            return 0
-        if self.process.poll() is not None:
-            return self.process.returncode
-        self.process.send_signal(signal.SIGCONT)
-        self.process.terminate()
-        try:
-            return self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-
-class Loop:
-    """An event loop in a thread, for the fault proxy."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="faults", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end there, from here."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    def call(self, function: Callable[[], object]) -> None:
-        """Call there."""
-        self._loop.call_soon_threadsafe(function)
-
-    def stop(self) -> None:
-        """End."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class Site:
@@ -212,6 +131,8 @@ class Site:
                     "url": f"tcp://127.0.0.1:{port}",
                     "every": f"{PERIOD}s",
                     "timeout": "400ms",
+                    # What a short answer takes away is tried again soon, not after ten minutes.
+                    "comm": {"retest": "2s"},
                     "tags": tags,
                 }
                 for name, port in ports.items()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.prove.oracle import Verdict
+from tests.prove.processes import patiently
 from tests.prove.site import SPARED, STRUCK, Site
 
 WARM = 0.25
@@ -68,8 +69,8 @@ def _round(site: Site) -> None:
     site.loop.call(site.proxy.cut)
     site.broker.stop(signal.SIGKILL)
     time.sleep(0.3)
-    site.broker.start()
-    site.loop.run(site.proxy.listen())
+    patiently(site.broker.start)
+    patiently(lambda: site.loop.run(site.proxy.listen()))
     site.behave("garbage")
     time.sleep(0.5)
     site.behave("honest")

@@ -107,13 +107,14 @@ async def test_a_broken_build_is_found_out(
 
 
 def test_a_late_answer_taken_for_the_next_is_found_out() -> None:
-    """A value from an answer that came too late, or a line of two answers, is made up."""
+    """A value from an answer that came too late, or a line of answers far apart, is made up."""
     old = {f"t{tag}": float(device.value("m", tag, 7)) for tag in range(device.TAGS)}
     torn = {**old, "t1": float(device.value("m", 1, 8))}
-    for values in (old, torn):
+    far = {"t0": float(device.value("m", 0, 8)), "t1": float(device.value("m", 1, 90))}
+    for values in (old, torn, far):
         line = Point("readings", {"machine": "m"}, dict(values), 1)
         verdict = oracle.judge(
-            served=[("a", "m", 7, 0), ("A", "m", 8, 0)],
+            served=[("a", "m", 7, 0), ("A", "m", 8, 0), ("A", "m", 90, 0)],
             ledger=[oracle.Life([line], [line])],
             stored=oracle.gathered([line]),
         )
