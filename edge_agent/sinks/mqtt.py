@@ -23,6 +23,8 @@ CONFIRM_TIMEOUT = 30.0
 """Seconds after which unconfirmed records are sent again."""
 CONNECT_PATIENCE = 5.0
 """Seconds a delivery waits for a connection before it reports the sink as away."""
+LARGEST = 1024 * 1024
+"""Most bytes of a message that a historian takes (an agent's are 128 KiB, unless a single line is longer)."""
 _SOON = 0.2
 """Seconds until the next try where the wait for the connection is itself the pause."""
 
@@ -137,7 +139,7 @@ class MqttSink(Sink):
             if isinstance(answer, PublishRefused) and answer.permanent:
                 refused[record.seq] = str(answer)
             elif isinstance(answer, PublishRefused):
-                raise SinkUnavailable(str(answer)) from answer
+                raise SinkUnavailable(str(answer), retry_after=answer.retry_after) from answer
             elif isinstance(answer, MqttUnavailable):
                 raise SinkUnavailable(str(answer), retry_after=_SOON) from answer
             elif isinstance(answer, BaseException):
@@ -150,7 +152,10 @@ class MqttSink(Sink):
         if backlog:
             properties["replayed"] = "true"
         topic = self.topic(record.machine, "readings")
-        return self.client.publish(topic, first + b"\n" + record.lines, properties=properties)
+        payload = first + b"\n" + record.lines
+        if len(payload) > LARGEST:
+            return _too_large(topic, len(payload))
+        return self.client.publish(topic, payload, properties=properties)
 
     async def _confirmations(self, lost: asyncio.Future[str]) -> bool:
         """Wait until everything is confirmed: True; False where a historian came and wants it again."""
@@ -195,6 +200,13 @@ class MqttSink(Sink):
         self._confirmed |= seqs & self._awaited
         self._awaited -= seqs | refused.keys()
         self._news.set()
+
+
+def _too_large(topic: str, size: int) -> asyncio.Future[None]:
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    text = f"a message on {topic} has {size} bytes, more than the {LARGEST} any historian takes"
+    refused.set_exception(PublishRefused(text, permanent=True))
+    return refused
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
