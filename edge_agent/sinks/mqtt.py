@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 CONFIRM_TIMEOUT = 30.0
 """Seconds after which unconfirmed records are sent again."""
+KEEPALIVE = 15
+"""Seconds of silence after which the broker is asked whether it is still there."""
 CONNECT_PATIENCE = 5.0
 """Seconds a delivery waits for a connection before it reports the sink as away."""
 LARGEST = 1024 * 1024
@@ -43,12 +45,15 @@ class MqttSink(Sink):
         *,
         mqtt: MqttSettings | None = None,
         confirm_timeout: float = CONFIRM_TIMEOUT,
+        keepalive: int = KEEPALIVE,
     ) -> None:
         self.agent = configuration.agent
         self.confirm = configuration.confirm
         self.root = configuration.root()
         self.status_topic = f"{self.root}/_agents/{self.agent}/status"
         self.confirmed_records = 0
+        self.ignored = 0
+        """Messages on our own topic that are no confirmation: somebody else's, or hostile."""
         self._clock = clock
         self._confirm_timeout = confirm_timeout
         self._roots = {machine: configuration.root(machine) for machine in configuration.machines}
@@ -58,7 +63,7 @@ class MqttSink(Sink):
         self._news = asyncio.Event()
         self._historian_came = False
         will = Will(self.status_topic, _json({"state": "offline", "reason": "connection lost"}))
-        self.client = MqttClient(mqtt or configuration.mqtt, self.agent, will=will)
+        self.client = MqttClient(mqtt or configuration.mqtt, self.agent, will=will, keepalive=keepalive)
         self.board = RetainedBoard(self.client)
         if self.confirm == "historian":
             for root in sorted({self.root, *self._roots.values()}):
@@ -194,7 +199,13 @@ class MqttSink(Sink):
             refused = {int(seq): str(word["reason"]) for seq in word.get("refused", ())}
             seqs = {int(seq) for seq in word.get("seqs", ())}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.warning("a confirmation on %s that is none was ignored: %r", message.topic, error)
+            if not self.ignored:
+                log.warning(
+                    "a confirmation on %s that is none was ignored (said once; counted): %r",
+                    message.topic,
+                    error,
+                )
+            self.ignored += 1
             return
         self._refused |= {seq: why for seq, why in refused.items() if seq in self._awaited}
         self._confirmed |= seqs & self._awaited

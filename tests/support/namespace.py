@@ -32,7 +32,7 @@ class Namespace:
 
 @contextlib.contextmanager
 def namespace() -> Iterator[Namespace]:
-    """A namespace for as long as the context lasts; the test is skipped where the system lets us have none."""
+    """A namespace for as long as the context lasts; the test is skipped where we may have none."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
     number = os.getpid() % 250
