@@ -111,6 +111,7 @@ class Agent:
             return BufferLevel(stats.bytes, limit, stats.rows, stats.oldest)
 
         self.vitals.buffer = level
+        self._pipeline_vitals.watch_journal(self.journal)
 
     async def _start_delivery(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> Board:
         from edge_agent.sinks.mqtt import MqttSink
@@ -138,6 +139,8 @@ class Agent:
             backlog_rate=self.configuration.buffer.backlog_rate,
         )
         await stack.enter_async_context(_background(group, delivering, "forward:mqtt"))
+        telling = self._pipeline_vitals.report(sink.tell)
+        await stack.enter_async_context(_background(group, telling, "status"))
         return sink
 
     async def _start_historian(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:

@@ -95,6 +95,8 @@ class Journal:
         self._said: set[str] = set()
         self._age = _Age(clock, settings.max_age)
         self._purge: asyncio.Task[None] | None = None
+        self.last_commit = range(0)
+        """Sequence numbers of the last commit's rows; what its futures' callbacks see is their own commit."""
 
     async def open(self) -> None:
         """Lock and open the file, and take over what a damaged one still holds.
@@ -180,6 +182,7 @@ class Journal:
 
     def _committed(self, outcome: Outcome) -> None:
         self._counts.update(commits=1, rows=outcome.rows, lines=outcome.lines)
+        self.last_commit = range(self.newest + 1 - outcome.rows, self.newest + 1)
         for reader in self._readers.values():
             reader.wake()
         if self._purge is None and (before := self._age.limit()) is not None:

@@ -82,6 +82,10 @@ class MqttSink(Sink):
         self.board.start()
         self.client.start()
 
+    def tell(self, summary: Mapping[str, Any]) -> None:
+        """Have the retained status say how the agent is doing."""
+        self.retain(self.status_topic, {"state": "online", "t": self._clock.now() // 1_000_000, **summary})
+
     async def close(self) -> None:
         """Say that the agent goes offline, and disconnect."""
         goodbye = {"state": "offline", "reason": "stopped", "t": self._clock.now() // 1_000_000}

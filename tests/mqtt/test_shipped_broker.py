@@ -91,7 +91,7 @@ async def test_a_subscriber_of_the_shipped_broker_may_hold_a_hundred_back(shippe
             await agent.wait_connected(5)
             await asyncio.gather(*(agent.publish("t", b"%d" % n) for n in range(150)))
             await eventually(lambda: len(got) == 100)
-            for one in list(got):
+            for one in got[:100]:
                 one.ack()
             await eventually(lambda: len(got) == 150)
     finally:
