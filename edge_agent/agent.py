@@ -13,14 +13,14 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__, control
 from edge_agent.alarms.store import AlarmStore, retired
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import ConfigError, DriverError, told
+from edge_agent.errors import ConfigError, DriverError, EdgeAgentError, told
 from edge_agent.pipeline.clockgate import ClockTrust
 from edge_agent.pipeline.machine import MachineLine, Shared
 from edge_agent.pipeline.observer import Observer, Observers
@@ -30,6 +30,9 @@ from edge_agent.settings.models import Configuration, WebSettings
 from edge_agent.settings.state import state_folder
 from edge_agent.types import Alert
 from edge_agent.vitals import BufferLevel, Vitals, sd_notify
+
+if TYPE_CHECKING:
+    from edge_agent.sinks.mqtt import MqttSink
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +89,8 @@ class Agent:
         await self._start_historian(group, stack)
         web = await self._open_web(stack)
         await self._start_machines(group, stack, board)
+        telling = self._pipeline_vitals.report(board.tell)
+        await stack.enter_async_context(_background(group, telling, "status"))
         await self._start_web(group, stack, web)
         await stack.enter_async_context(
             _background(group, self.vitals.watchdog.run(sd_notify, self.vitals.status), "watchdog")
@@ -113,7 +118,7 @@ class Agent:
         self.vitals.buffer = level
         self._pipeline_vitals.watch_journal(self.journal)
 
-    async def _start_delivery(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> Board:
+    async def _start_delivery(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> MqttSink:
         from edge_agent.sinks.mqtt import MqttSink
 
         settings = self.configuration.mqtt
@@ -139,8 +144,6 @@ class Agent:
             backlog_rate=self.configuration.buffer.backlog_rate,
         )
         await stack.enter_async_context(_background(group, delivering, "forward:mqtt"))
-        telling = self._pipeline_vitals.report(sink.tell)
-        await stack.enter_async_context(_background(group, telling, "status"))
         return sink
 
     async def _start_historian(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
@@ -300,10 +303,18 @@ class HistorianProcess:
 async def _background(
     group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str
 ) -> AsyncIterator[None]:
-    """Run `work` beside the rest; its failure ends everything, the context's end ends it."""
-    task = group.create_task(work, name=name)
+    """Run `work` beside the rest; its failure or its end ends everything, the context's end ends it."""
+    task = group.create_task(_for_ever(work, name), name=name)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def _for_ever(work: Coroutine[Any, Any, None], name: str) -> None:
+    """A part that stops working without a word would be missed by nobody but the plant."""
+    await work
+    raise EdgeAgentError(
+        f"{name} has ended by itself, which it never should; the agent ends to be started anew"
+    )

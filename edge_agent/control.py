@@ -20,6 +20,8 @@ from edge_agent.errors import EdgeAgentError, TemporaryError
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 30.0
+"""Seconds until an asker must have asked: one that says nothing must not hold a descriptor for ever."""
 LONGEST_PATH = 107
 LONGEST_REQUEST = 64 * 1024
 LONGEST_ANSWER = 16 * 1024 * 1024
@@ -39,10 +41,12 @@ async def serve(path: Path, commands: Mapping[str, Command]) -> AsyncIterator[No
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            reply = await _answer(await reader.readline(), commands)
+            async with asyncio.timeout(PATIENCE):
+                line = await reader.readline()
+            reply = await _answer(line, commands)
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
-        except (ConnectionError, ValueError, asyncio.LimitOverrunError) as error:
+        except (ConnectionError, ValueError, TimeoutError) as error:
             log.debug("control socket: %s", error)
         finally:
             writer.close()

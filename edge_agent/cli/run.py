@@ -41,8 +41,10 @@ def _prepare(config: Path) -> Configuration:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     from edge_agent.settings.load import require
+    from edge_agent.settings.state import require_writable, state_folder
 
     configuration = require(config)
+    require_writable(state_folder(configuration))
     del require
     slim.after_loading()
     return configuration

@@ -83,7 +83,7 @@ class PipelineVitals(Observer):
             watched.group_of |= dict.fromkeys(group.names, number)
         self._machines[line.name] = watched
         tags = self._vitals.watchdog.stage(
-            f"tags:{line.name}", lambda: _allowed(tags, watched.silent_group(), 0.0)
+            f"tags:{line.name}", lambda: _allowed(tags, watched.silent_group(), 1.0)
         )
         if line.scoring is not None:
             self._vitals.queue(f"health:{line.name}", lambda: line.scoring.waiting if line.scoring else 0)

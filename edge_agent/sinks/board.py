@@ -106,11 +106,21 @@ class RetainedBoard:
             batch = list(self._due)[:_AT_ONCE]
             for topic in batch:
                 del self._due[topic]
-            if batch and not await self._send(batch):
+            if batch and not await self._supervised_send(batch):
                 await asyncio.sleep(_PAUSE)
             if not self._due:
                 self._wake.clear()
                 self._idle.set()
+
+    async def _supervised_send(self, topics: list[str]) -> bool:
+        """A fault of our own is said and tried again: nobody would miss this task."""
+        try:
+            return await self._send(topics)
+        except Exception:
+            log.exception("retained topics could not be published; trying again")
+            for topic in topics:
+                self._mark(topic)
+            return False
 
     async def _send(self, topics: list[str]) -> bool:
         sent = {topic: self._notes[topic] for topic in topics}
