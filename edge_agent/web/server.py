@@ -18,6 +18,9 @@ from edge_agent.errors import TemporaryError
 MOST_CONNECTIONS = 32
 """Connections at a time, or a quarter of the descriptors this process may have: machines and broker come
 first. What comes above that is closed at once."""
+AT_ONCE = 4
+"""Connections taken in one turn of the loop: asyncio takes as many as its backlog before one of them can be
+closed, and says so thousands of times where that uses up the descriptors."""
 SILENCE = 10.0
 """Seconds until a connection must have sent its first request."""
 GRACE = 2
@@ -67,6 +70,7 @@ async def serve_on(app: ASGIApp, channel: socket.socket) -> None:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            backlog=AT_ONCE,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACE,
         )

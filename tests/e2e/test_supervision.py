@@ -142,7 +142,9 @@ async def test_h3_descriptors_run_out(broker: Mosquitto, tmp_path: Path) -> None
             assert (await asyncio.to_thread(get, f"http://127.0.0.1:{web[1]}/healthz"))["alive"]
             with ExitStack() as visitors:
                 for _ in range(200):
-                    visitors.enter_context(socket.create_connection(web, 2))
+                    visitor = visitors.enter_context(socket.socket())
+                    visitor.setblocking(False)
+                    visitor.connect_ex(web)
                 await asyncio.sleep(0.5)
                 machine.server.drop_connections()
                 broker.stop()
