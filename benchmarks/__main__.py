@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from benchmarks import footprint, hotpath
+from benchmarks import footprint, hotpath, modbus
 
 
 def main() -> None:
@@ -17,7 +17,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    results = [*hotpath.run(arguments.repeats), *footprint.run(arguments.repeats)]
+    results = [
+        *hotpath.run(arguments.repeats),
+        *modbus.run(arguments.repeats),
+        *footprint.run(arguments.repeats),
+    ]
     if arguments.json:
         print(json.dumps([result.__dict__ for result in results]))
         return

@@ -18,6 +18,7 @@ from edge_agent.contracts.settings import HealthSettings
 from edge_agent.lineprotocol import BatchEncoder
 from edge_agent.settings.models import BufferSettings
 from edge_agent.types import SampleBatch, Tag
+from edge_agent_drivers.codec import Field, RegisterDecoder
 
 TAGS = tuple(Tag(f"tag_{number}") for number in range(100))
 NAMES = tuple(tag.name for tag in TAGS)
@@ -25,7 +26,12 @@ NAMES = tuple(tag.name for tag in TAGS)
 
 def run(repeats: int) -> list[Measured]:
     """Each step's cost."""
-    return [encoding(repeats), journal(repeats), *(detector(repeats, columns) for columns in (10, 30))]
+    return [
+        *decoding(repeats),
+        encoding(repeats),
+        journal(repeats),
+        *(detector(repeats, columns) for columns in (10, 30)),
+    ]
 
 
 def batches(count: int) -> list[SampleBatch]:
@@ -35,6 +41,26 @@ def batches(count: int) -> list[SampleBatch]:
         SampleBatch("m", NAMES, i * SECOND, [noise.uniform(0, 100) for _ in NAMES])
         for i in range(1, count + 1)
     ]
+
+
+def decoding(repeats: int) -> list[Measured]:
+    """Registers of one block to values."""
+    return [
+        _decoding(repeats, "decoding 125 uint16", [(at, Field("uint16")) for at in range(125)]),
+        _decoding(repeats, "decoding 60 float32", [(2 * at, Field("float32")) for at in range(60)]),
+        _decoding(
+            repeats,
+            "decoding 60 float32, words swapped, with a range",
+            [(2 * at, Field("float32", order="CDAB", range=(-1e9, 1e9))) for at in range(60)],
+        ),
+    ]
+
+
+def _decoding(repeats: int, what: str, fields: list[tuple[int, Field]]) -> Measured:
+    decoder = RegisterDecoder(fields)
+    payload = random.Random(1).randbytes(2 * sum(field.registers for _, field in fields))
+    times = [cpu(lambda: [decoder.decode(payload) for _ in range(2000)]) for _ in range(repeats)]
+    return summary(what, "ns/value", [t / 2000 / len(fields) * 1e9 for t in times])
 
 
 def encoding(repeats: int) -> Measured:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,14 @@ from edge_agent.alarms.store import AlarmStore, retired
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import ConfigError, DriverError, EdgeAgentError, told
+from edge_agent.errors import ConfigError, EdgeAgentError, told
+from edge_agent.pipeline.bufferdesk import BufferDesk
 from edge_agent.pipeline.clockgate import ClockTrust
 from edge_agent.pipeline.machine import MachineLine, Shared
 from edge_agent.pipeline.observer import Observer, Observers
 from edge_agent.pipeline.outlets import Board, Place
+from edge_agent.pipeline.questions import Questions
+from edge_agent.pipeline.tap import Taps
 from edge_agent.pipeline.vitals import PipelineVitals
 from edge_agent.settings.models import Configuration, WebSettings
 from edge_agent.settings.state import state_folder
@@ -32,11 +35,11 @@ from edge_agent.types import Alert
 from edge_agent.vitals import BufferLevel, Vitals, sd_notify
 
 if TYPE_CHECKING:
+    from edge_agent.historian import Historian
     from edge_agent.sinks.mqtt import MqttSink
 
 log = logging.getLogger(__name__)
 
-DIFFERS = "an agent runs with other settings for this machine: restart it with this file, or stop it and read"
 SINK_SILENCE = 180.0
 """Seconds without a try, with rows waiting, after which the sink's loop counts as stuck."""
 
@@ -65,8 +68,10 @@ class Agent:
             self.folder / "agent" / "journal.db", self.clock, configuration.buffer, readers=["mqtt"]
         )
         self._pipeline_vitals = PipelineVitals(self.vitals)
-        self._observer = Observers([self._pipeline_vitals, *observers])
+        self._taps = Taps()
+        self._observer = Observers([self._pipeline_vitals, self._taps, *observers])
         self._drain = drain
+        self._historian: Historian | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. EdgeAgentError where the agent cannot start or a part of it fails."""
@@ -95,8 +100,16 @@ class Agent:
         await stack.enter_async_context(
             _background(group, self.vitals.watchdog.run(sd_notify, self.vitals.status), "watchdog")
         )
-        commands = {"read": self._read}
-        await stack.enter_async_context(control.serve(control.socket_path(self.folder), commands))
+        questions = Questions(self.lines, self._taps)
+        commands = {"read": questions.read, "device": questions.device, "buffer": self._buffer_desk().answer}
+        streams = {"tap": questions.tap}
+        await stack.enter_async_context(control.serve(control.socket_path(self.folder), commands, streams))
+
+    def _buffer_desk(self) -> BufferDesk:
+        journals = {"agent": self.journal}
+        if self._historian is not None:
+            journals["historian"] = self._historian.journal
+        return BufferDesk(self.folder, journals, self.clock, self.configuration.buffer.max_size)
 
     def _started_text(self) -> str:
         machines = ", ".join(self.lines) or "no machine"
@@ -153,6 +166,7 @@ class Agent:
         from edge_agent.historian import Historian
 
         historian = Historian(self.configuration, self.clock, self.folder, mqtt=self.mqtt)
+        self._historian = historian
         self._pipeline_vitals.watch_delivery(historian.delivery, historian.journal, SINK_SILENCE)
         self._pipeline_vitals.watch_intake(historian.intake.dropped)
         await stack.enter_async_context(_background(group, historian.run(), "historian"))
@@ -241,25 +255,6 @@ class Agent:
 
         app = create_app(self.vitals, self.vitals.readiness)
         await stack.enter_async_context(_background(group, serve_on(app, channel), "web"))
-
-    async def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The control socket's `read`: one scan of the named machines, through their running connections.
-
-        `machines` maps names to the fingerprints of the asker's settings: values read by other settings would
-        be taken for the answer to a question nobody asked.
-        """
-        wanted = {name: mark for name, mark in request["machines"].items() if name in self.lines}
-        results = await asyncio.gather(*(self._read_one(self.lines[n], mark) for n, mark in wanted.items()))
-        return dict(zip(wanted, results, strict=True))
-
-    @staticmethod
-    async def _read_one(line: MachineLine, fingerprint: str) -> dict[str, Any]:
-        if fingerprint != line.settings.fingerprint:
-            return {"tags": line.unread(), "error": DIFFERS}
-        try:
-            return {"tags": await line.read_once(), "error": ""}
-        except DriverError as error:
-            return {"tags": line.unread(), "error": str(error)}
 
 
 class HistorianProcess:

@@ -41,7 +41,14 @@ class DriverError(EdgeAgentError):
 
 
 class DeviceUnreachable(DriverError):
-    """No connection, or no answer in time."""
+    """No connection, or no answer in time.
+
+    `retry_within` (seconds) is for what costs next to nothing to try, such as looking for a device file.
+    """
+
+    def __init__(self, message: str, retry_within: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_within = retry_within
 
 
 class DeviceRefused(DriverError):

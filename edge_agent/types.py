@@ -38,6 +38,7 @@ class Reason(enum.StrEnum):
     ILLEGAL_ADDRESS = "illegal_address"
     INVALID_VALUE = "invalid_value"
     OUT_OF_RANGE = "out_of_range"
+    WAITING_FOR_INITIAL_DATA = "waiting_for_initial_data"
     # uncertain
     LAST_USABLE = "last_usable"
     SUBSTITUTE = "substitute"
@@ -103,6 +104,8 @@ class Tag:
     """Smallest change that is passed on, in engineering units; 0 passes everything."""
     max_interval: float = 600.0
     """Seconds after which a held value is emitted again although it has not changed."""
+    names: tuple[tuple[int, str], ...] = ()
+    """What its numbers mean, where they stand for something: (0, "stopped"), (1, "running")."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_what_the_packages_read(wheel: Path) -> None:
-    """Scenarios, register maps, the demo's YAML and type markers travel in the wheel; tests do not."""
+    """Scenarios, maps, device profiles, the demo's YAML, type markers travel in the wheel; tests do not."""
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "edge_agent/demo/demo.yaml" in names
     assert "edge_agent_simulators/scenarios/demo.yaml" in names
     assert "edge_agent_simulators/maps/pump.yaml" in names
     assert "edge_agent_drivers/py.typed" in names
+    assert "edge_agent_drivers/profiles/eastron-sdm630.yaml" in names
     assert not [name for name in names if name.startswith("tests")]
 
 

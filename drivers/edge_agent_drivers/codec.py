@@ -19,7 +19,8 @@ from math import isfinite
 from typing import NamedTuple
 
 from edge_agent.types import Reason, Status, Value, bad, uncertain
-from edge_agent_drivers.scaling import Scaling
+from edge_agent_drivers.convert import CONVERSIONS, from_text
+from edge_agent_drivers.scaling import SENSOR_FAILURE, Scaling, Signal
 
 CODES: Mapping[str, str] = {
     "bool": "H",
@@ -36,6 +37,10 @@ CODES: Mapping[str, str] = {
     "float64": "d",
     "bcd16": "H",
     "bcd32": "I",
+    "mod10_32": "I",
+    "mod10_64": "Q",
+    "signmag16": "H",
+    "signmag32": "I",
 }
 """Type -> struct code; `string` has its length instead."""
 
@@ -61,22 +66,39 @@ class Field:
     length: int = 0
     """Bytes of a string."""
     order: str = "ABCD"
+    layout: str = "packed"
+    """Of a string: packed (two characters in a register), low_byte or high_byte (one)."""
+    mask: int | None = None
+    """Bits of a whole number that count."""
     scaling: Scaling | None = None
     invalid: frozenset[float] = frozenset()
     """Raw values, as `sentinels` gives them, that mean "no value"."""
     range: tuple[float, float] | None = None
     """Engineering range; outside it a value is kept and uncertain."""
+    signal: Signal | None = None
+    """Where a sensor's signal means that the sensor has failed."""
 
     @property
     def registers(self) -> int:
         """How many registers the value takes."""
-        return width(self.type, self.length)
+        return width(self.type, self.length, self.layout)
 
 
-def width(type_: str, length: int = 0) -> int:
-    """Registers of a value of that type; `length` is the bytes of a string."""
+def width(type_: str, length: int = 0, layout: str = "packed") -> int:
+    """Registers of a value of that type; `length` is the characters of a string."""
+    if type_ == "string" and layout != "packed":
+        return length
     size = length if type_ == "string" else struct.calcsize(">" + CODES[type_])
     return (size + 1) // 2
+
+
+def turnover(type_: str) -> int | None:
+    """How many numbers a counter of that type has before it starts again; None for floats."""
+    if type_ in FLOATS:
+        return None
+    decimal = {"bcd16": 4, "bcd32": 8, "mod10_32": 8, "mod10_64": 16}.get(type_)
+    bits = 8 * struct.calcsize(">" + CODES[type_]) - type_.startswith("signmag")
+    return 10**decimal if decimal else 1 << bits
 
 
 def sentinels(type_: str, value: float) -> frozenset[float]:
@@ -112,29 +134,15 @@ def _float_sentinels(code: str, value: float) -> frozenset[float]:
     return frozenset(found)
 
 
-def _from_bcd(raw: int) -> int:
-    return int(f"{raw:x}")
-
-
-def _from_text(raw: bytes) -> str:
-    text = raw.split(b"\0", 1)[0].rstrip(b"\xff ")
-    if not text and b"\xff" in raw:
-        raise ValueError("no text: all bytes are 0xFF")
-    try:
-        decoded = text.decode("utf-8")
-    except UnicodeDecodeError:
-        decoded = text.decode("latin-1")
-    if not decoded.isprintable():
-        raise ValueError("control characters")
-    return decoded
-
-
-_CONVERSIONS: Mapping[str, Callable[..., Value]] = {
-    "bool": bool,
-    "bcd16": _from_bcd,
-    "bcd32": _from_bcd,
-    "string": _from_text,
-}
+def _conversion(field: Field) -> Callable[..., Value] | None:
+    """What turns the unpacked number or bytes into the value before it is scaled; None where it is that."""
+    if field.mask is not None:
+        return field.mask.__and__
+    if field.layout != "packed":
+        # Which byte of a register comes first was settled by the byte order.
+        start = 0 if field.layout == "high_byte" else 1
+        return lambda raw: from_text(raw[start::2])
+    return CONVERSIONS.get(field.type)
 
 
 class _Layer(NamedTuple):
@@ -154,10 +162,11 @@ class RegisterDecoder:
         self._layers = _layers(fields)
         known = list(enumerate(field for _, field in fields))
         self._invalid = [(i, f.invalid) for i, f in known if f.invalid]
-        self._converted = [(i, _CONVERSIONS[f.type]) for i, f in known if f.type in _CONVERSIONS]
+        self._converted = [(i, convert) for i, f in known if (convert := _conversion(f))]
         self._scaled = [(i, *f.scaling) for i, f in known if f.scaling is not None]
         self._ranged = [(i, *f.range) for i, f in known if f.range is not None]
-        self._floats = [i for i, f in known if f.range is None and _may_overflow(f)]
+        self._signals = [(i, f.signal) for i, f in known if f.signal is not None]
+        self._floats = [i for i, f in known if (f.range is None or f.signal is not None) and _may_overflow(f)]
 
     def decode(self, payload: bytes) -> tuple[list[Value | None], dict[int, Status]]:
         """Values in the order of the fields, and the statuses of those that are not good.
@@ -197,12 +206,17 @@ class RegisterDecoder:
             value = values[i]
             if value is not None and not isfinite(value):  # type: ignore[arg-type]
                 values[i], statuses[i] = None, INVALID
+        for i, signal in self._signals:
+            if (value := values[i]) is not None and (status := signal.judge(value)):  # type: ignore[arg-type]
+                statuses[i] = status
+                if status is SENSOR_FAILURE:
+                    values[i] = None
         for i, low, high in self._ranged:
             value = values[i]
             if value is None or low <= value <= high:  # type: ignore[operator]
                 continue
             if isfinite(value):  # type: ignore[arg-type]
-                statuses[i] = RANGE_EXCEEDED
+                statuses.setdefault(i, RANGE_EXCEEDED)
             else:
                 values[i], statuses[i] = None, INVALID
 
@@ -245,7 +259,8 @@ def _placing(field: Field) -> tuple[bool, str]:
 
 def _code(field: Field, endian: str) -> str:
     if field.type == "string":
-        return f"{field.length}s" + "x" * (field.length % 2)
+        size = field.length if field.layout == "packed" else 2 * field.length
+        return f"{size}s" + "x" * (size % 2)
     code = CODES[field.type]
     if field.type in ("int8", "uint8"):
         # The low byte of the register is where devices put a single byte.

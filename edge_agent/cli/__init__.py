@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from edge_agent.errors import ConfigError, EdgeAgentError, TemporaryError
+from edge_agent.errors import ConfigError, DeviceUnreachable, EdgeAgentError, TemporaryError
 
 # Pydantic would read the metadata of every installed package in search of plugins, at each start.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -35,4 +35,4 @@ def _report(error: EdgeAgentError) -> int:
         print(line, file=sys.stderr)
     if isinstance(error, ConfigError):
         return EXIT_CONFIG
-    return EXIT_TEMPORARY if isinstance(error, TemporaryError) else EXIT_FINDINGS
+    return EXIT_TEMPORARY if isinstance(error, TemporaryError | DeviceUnreachable) else EXIT_FINDINGS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from edge_agent import control, registry
+from edge_agent import registry
+from edge_agent.cli.agents import read_through
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import DriverError, EdgeAgentError
@@ -34,12 +35,8 @@ async def try_connections(configuration: Configuration) -> list[Answer]:
 
 
 def _through_agent(configuration: Configuration) -> dict[str, Answer]:
-    """What the running agent says of its machines; empty where none runs."""
-    marks = {name: settings.fingerprint for name, settings in configuration.machines.items()}
-    request = {"command": "read", "machines": marks}
-    answer = control.ask(state_folder(configuration), request)
-    if answer is None:
-        return {}
+    """What a running agent says of its machines; empty where none reads any of them."""
+    answer = read_through(state_folder(configuration), configuration.machines)
     return {name: (f"{name} (through the running agent)", one["error"]) for name, one in answer.items()}
 
 

@@ -8,39 +8,54 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_agent import control, registry
+from edge_agent import registry
+from edge_agent.cli.agents import read_through
+from edge_agent.cli.plan import show_plan
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError
 from edge_agent.pipeline.readout import Readout, read_directly
 from edge_agent.settings.load import require
 from edge_agent.settings.models import Configuration
+from edge_agent.settings.report import watchdogs
 from edge_agent.settings.state import state_folder
+from edge_agent.types import Reason
 
 
-def read(config: Path, machine: str | None, *, json_output: bool) -> int:
-    """Read every tag of the machines (or one) once; 0, 1 with bad tags, 75 with unreachable machines."""
+def read(config: Path, machine: str | None, *, json_output: bool, plan: bool = False) -> int:
+    """Read every tag of the machines (or one) once; 0, 1 with bad tags, 75 with unreachable machines.
+
+    With `plan` nothing is read: the requests it would take are shown.
+    """
     configuration = require(config)
     wanted = _wanted(configuration, machine)
+    if plan:
+        return show_plan(wanted, json_output=json_output)
     state = state_folder(configuration)
-    marks = {name: settings.fingerprint for name, settings in wanted.items()}
-    answer = control.ask(state, {"command": "read", "machines": marks})
-    if answer is not None:
-        print("read through the running agent", file=sys.stderr)
-        unknown = {"tags": {}, "error": "the running agent does not know it: restart the agent"}
-        answer = {name: answer.get(name, unknown) for name in wanted}
-    results = answer if answer is not None else asyncio.run(_read_all(wanted, state / "agent"))
+    results = read_through(state, wanted)
+    if results:
+        print(f"read through the running agent: {', '.join(results)}", file=sys.stderr)
+    alone = {name: settings for name, settings in wanted.items() if name not in results}
+    results |= asyncio.run(_read_all(alone, state / "agent")) if alone else {}
+    results = {name: results[name] for name in wanted}
     if json_output:
         print(json.dumps({name: result["tags"] for name, result in results.items()}, ensure_ascii=False))
     else:
         _show(results)
+    for watchdog in watchdogs(wanted):
+        print(watchdog, file=sys.stderr)
     for name, result in results.items():
         if result["error"]:
             print(f"{name}: {result['error']}", file=sys.stderr)
     if any(result["error"] for result in results.values()):
         return 75
     cells = [cell for result in results.values() for cell in result["tags"].values()]
-    return 1 if any(cell["quality"] == "bad" for cell in cells) else 0
+    return 1 if any(_is_bad(cell) for cell in cells) else 0
+
+
+def _is_bad(cell: dict[str, Any]) -> bool:
+    # A rate needs a second scan: that one scan has none is nothing wrong.
+    return bool(cell["quality"] == "bad" and cell["reason"] != Reason.WAITING_FOR_INITIAL_DATA)
 
 
 def _wanted(configuration: Configuration, machine: str | None) -> dict[str, MachineSettings]:
@@ -85,4 +100,6 @@ def _show(results: dict[str, dict[str, Any]]) -> None:
 def _text(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else str(value)

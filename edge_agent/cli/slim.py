@@ -26,7 +26,7 @@ def after_loading() -> None:
         package = name.split(".")[0]
         if (
             package in ("ruamel", "typer")
-            or name == "edge_agent.cli.commands"
+            or name.startswith("edge_agent.cli.commands")
             or (name.startswith("edge_agent.settings.") and name not in kept)
         ):
             _forget(name)

@@ -7,18 +7,43 @@ plainly when it cannot.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import HealthSettings, MachineSettings
+from edge_agent.errors import DeviceRefused
 from edge_agent.types import ConditionReport, Kind, ReadGroup, Record, SampleBatch, Score
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+Ask = Callable[[Mapping[str, Any]], Awaitable[Any]]
+"""Puts a question to a device, over whichever connection there is: `Driver.ask` of somebody's driver.
+
+DeviceUnreachable or DeviceRefused where there is no answer.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One request that a driver sends every `every` seconds, for people."""
+
+    every: float
+    what: str
+    """What it asks for, as holding:100-105."""
+    tags: tuple[str, ...]
+    """The tags whose values lie in it."""
+    addresses: int
+    """How many registers (or bits) it reads."""
+    wasted: int
+    """How many of them belong to no tag."""
+    seconds: float | None = None
+    """How long it takes on the line, where the line's speed is known."""
 
 
 class Driver(ABC):
@@ -54,6 +79,16 @@ class Driver(ABC):
         sent.
         """
 
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Answer a question about the device itself, for commands such as `probe`; reads only.
+
+        Asked over the open connection between two scans, so it must be as short as a scan. What may be asked
+        is the driver's own; questions and answers are JSON. What goes wrong with the question alone is an
+        answer, not an error: DeviceRefused where it is no question for this driver, DeviceUnreachable only
+        where the connection is gone and no scan would succeed either.
+        """
+        raise DeviceRefused(f"this driver answers no questions ({question.get('do')})")
+
     def conditions(self) -> ConditionReport | None:
         """What the controller's own alarms have become since the last call; None where nothing is new.
 
@@ -64,6 +99,10 @@ class Driver(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Close the connection; harmless where there is none."""
+
+    def requests(self) -> tuple[PlannedRequest, ...]:
+        """What is asked for in each cycle, known without a connection; empty where nothing is planned."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

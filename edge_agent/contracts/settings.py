@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -22,8 +24,9 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from edge_agent import expressions
+from edge_agent.contracts.doubt import Doubt
 from edge_agent.types import AlarmPriority, Kind, Store, Tag
-from edge_agent.units import Duration, Rate
+from edge_agent.units import Duration, Rate, format_duration
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)]
 """Letters, digits, `_`, `-` and `.`; the last two not first."""
@@ -181,13 +184,18 @@ class TagSettings(StrictModel):
             raise ValueError("a tag has either `every` or `scan`, not both")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError("range is [low, high] with low below high")
+        return self
+
+    @model_validator(mode="after")
+    def _percent_of_a_range(self) -> TagSettings:
+        # A driver whose devices know their ranges replaces this.
         if isinstance(self.deadband, str) and self.range is None:
             raise ValueError("a deadband in percent needs `range`")
         return self
 
     @property
     def deadband_units(self) -> float:
-        """The deadband in engineering units."""
+        """The deadband in engineering units; 0 where it is in percent of a range only the device knows."""
         if isinstance(self.deadband, str):
             low, high = self.range or (0.0, 0.0)
             return float(self.deadband.rstrip("%")) / 100 * (high - low)
@@ -239,6 +247,35 @@ class HealthSettings(StrictModel):
     """Which detector, by its name in the registry."""
 
 
+class CommWatchdog(StrictModel):
+    """Supervision in a drive or controller that trips where nobody talks to it: silence harms it."""
+
+    text: str
+    """What the device does when it hears nothing, and which messages count."""
+    parameter: str | None = None
+    """Where it is set in the device, in the words of its manual."""
+    timeout: Duration | None = Field(default=None, gt=0)
+    """How long the device waits, as set or from the factory; nothing where that is not known."""
+    disable: str | None = None
+    """How it is switched off in the device."""
+
+    @property
+    def harmed_by_silence(self) -> bool:
+        """Whether it trips when the agent, which only reads, goes silent."""
+        return True
+
+    def sentence(self) -> str:
+        """All of it, for people."""
+        parts = [self.text.rstrip(".")]
+        if self.timeout is not None:
+            parts.append(f"timeout {format_duration(self.timeout)}")
+        if self.parameter:
+            parts.append(f"set in {self.parameter}")
+        if self.disable:
+            parts.append(f"to switch it off: {self.disable.rstrip('.')}")
+        return "; ".join(parts)
+
+
 class MachineSettings(StrictModel):
     """What every machine may say, whatever the driver; each driver adds its own keys and its own tags."""
 
@@ -272,16 +309,23 @@ class MachineSettings(StrictModel):
     """How long to wait for an answer."""
     health: HealthSettings | Literal[False] = HealthSettings()
     """How health is judged, or `off`."""
+    comm_watchdog: CommWatchdog | None = None
+    """What the machine does when the agent goes silent; `off` once it is switched off in the machine."""
     tags: dict[str, Any] = {}
     """What is read, by name."""
 
+    OFF: ClassVar[Mapping[str, Any]] = {"health": False, "comm_watchdog": None}
+    """Keys that can be switched off with `off`, and what they are then."""
+
     @model_validator(mode="before")
     @classmethod
-    def _health_off(cls, values: Any) -> Any:
+    def _parts_off(cls, values: Any) -> Any:
         # YAML 1.2 reads `off` as text: that is how INTERFACE.md switches a part off.
-        if isinstance(values, dict) and values.get("health") == "off":
-            return {**values, "health": False}
-        return values
+        if not isinstance(values, dict):
+            return values
+        return {
+            key: cls.OFF[key] if value == "off" and key in cls.OFF else value for key, value in values.items()
+        }
 
     @model_validator(mode="after")
     def _one_rate(self) -> MachineSettings:
@@ -289,10 +333,35 @@ class MachineSettings(StrictModel):
             raise ValueError("a machine has either `every` or `scan`, not both")
         return self
 
+    def doubts(self, name: str, state: Path | None) -> Iterator[Doubt]:
+        """What this machine's driver has to warn of; `state` is the driver's folder, where it is known."""
+        yield from ()
+
     @property
     def fingerprint(self) -> str:
         """The same for the same settings, secrets left out: says whether two configurations differ."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def points(self) -> Mapping[str, TagSettings]:
+        """Every tag by name, those that a driver makes of others among them, with what each says itself."""
+        return self.tags
+
+    def serial_line(self) -> tuple[str, str] | None:
+        """The serial port that the machine is on, and its settings in words; None where it is on none."""
+        return None
+
+    def traffic(self) -> Mapping[float, tuple[int, int]] | None:
+        """Scan rate -> requests that its tags take, and bytes of values that come with their answers.
+
+        None where the driver asks for all tags of a scan rate at once.
+        """
+        return None
+
+    @property
+    def byte_time(self) -> float:
+        """Seconds that one byte takes on the machine's line; 0 on a network."""
+        return 0.0
 
     def rate_of(self, tag: TagSettings) -> float:
         """Seconds between scans of `tag`; scan classes were resolved to `every` when the file was loaded."""

@@ -54,6 +54,7 @@ class MachineLine:
     def __init__(self, name: str, settings: MachineSettings, place: Place, shared: Shared) -> None:
         self.name = name
         self.settings = settings
+        self._points = settings.points
         self.place = place
         self.driver: Driver = registry.driver(settings.driver)(
             name, settings, shared.clock, shared.models.parent
@@ -63,7 +64,7 @@ class MachineLine:
         self._board = shared.board
         observer = shared.observer
         self.alerts = AlertPublisher(place, shared.journal, shared.board, shared.record, observer.alert)
-        self.limits = LimitAlarms(name, settings.tags)
+        self.limits = LimitAlarms(name, settings.points)
         self.communication = Communication(
             name, settings.url, [tag.name for tag in self.tags], label=settings.label
         )
@@ -119,6 +120,10 @@ class MachineLine:
         batches = await self.sampler.read_once()
         return tabulate(batches, self.tags, (loop.time() - started) * 1000)
 
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """A question to the device through the running connection, between two scans."""
+        return await self.sampler.ask(question)
+
     def unread(self) -> Readout:
         """Every tag as not connected."""
         return missing(self.tags)
@@ -132,12 +137,13 @@ class MachineLine:
             "asset_id": self.settings.asset_id,
             "description": self.settings.description,
             "criticality": self.settings.criticality,
+            "profile": getattr(self.settings, "profile", None),  # only some drivers know profiles
             "configuration": configuration_hash,
             "tags": {tag.name: self._tag_meta(tag) for tag in self.tags},
         }
 
     def _tag_meta(self, tag: Tag) -> Mapping[str, Any]:
-        settings = self.settings.tags.get(tag.name)
+        settings = self._points.get(tag.name)
         limits = {}
         if settings is not None and settings.limits is not None:
             found = {name: getattr(settings.limits, name) for name in settings.limits.NAMES}
@@ -149,6 +155,7 @@ class MachineLine:
             "range": tag.range,
             "label": tag.label,
             "limits": limits,
+            "enum": dict(tag.names) or None,
         }
 
     def _failed(self, reason: str) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 30.0
+LONGEST_START = 1.0
+"""Seconds over which the machines begin one after the other, at most; else over their fastest period."""
 
 Emit = Callable[[SampleBatch], None]
 
@@ -83,13 +88,14 @@ class Sampler:
         """Called at each attempt to connect or to scan and at its outcome: a sign of life."""
         self._retry = FIRST_RETRY
         self._said_down = False
-        self._asked: deque[asyncio.Future[list[SampleBatch]]] = deque()
+        self._asked: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
         self._wake = asyncio.Event()
         self.state = SamplerState(machine, slowest_period=max(group.every for group in driver.groups))
 
     async def run(self) -> None:
         """Connect, scan, and start over after every failure; ends only by being cancelled."""
         try:
+            await asyncio.sleep(self._phase())
             while True:
                 try:
                     await self._session()
@@ -115,20 +121,51 @@ class Sampler:
         """
         if not self.state.connected:
             raise DeviceUnreachable(self.state.error or f"{self.state.machine} is not connected yet")
-        answer: asyncio.Future[list[SampleBatch]] = asyncio.get_running_loop().create_future()
-        self._asked.append(answer)
+        return list(await self._queue(self._read_all))
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Put a question to the driver between two scans; a machine that is away is tried again for it.
+
+        DeviceUnreachable where it is still away, DeviceRefused where the driver knows no such question.
+        """
+        return await self._queue(partial(self._put, question))
+
+    def _queue(self, work: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked.append((work, answer))
         self._wake.set()
-        return await answer
+        return answer
+
+    async def _read_all(self) -> list[SampleBatch]:
+        return [batch for group in self._driver.groups for batch in await self._driver.read(group, raw=True)]
+
+    async def _put(self, question: Mapping[str, Any]) -> Any:
+        try:
+            return await self._driver.ask(question)
+        except DeviceRefused as refusal:
+            # A no to a question is no reason to end the session.
+            return refusal
+
+    def _phase(self) -> float:
+        """Seconds to wait before beginning, so that many machines do not scan at the same instants for ever.
+
+        Made of the name: the same after each restart, and nothing to agree about.
+        """
+        fastest = min(group.every for group in self._driver.groups)
+        return zlib.crc32(self.state.machine.encode()) / 2**32 * min(fastest, LONGEST_START)
 
     async def _session(self) -> None:
         """Scan until the driver says that the connection is gone."""
         self._tried()
         await self._driver.connect()
         _insist_on_cancellation()
+        if self._asked:
+            # Before the first scan, which may end the session: a wrong unit id is what one asks about.
+            await self._answer()
         schedule = self._spread()
         while True:
             due = min(schedule, key=lambda entry: entry.at)
-            if await self._asked_before(due.at):
+            if due.at > asyncio.get_running_loop().time() and await self._asked_before(due.at):
                 await self._answer()
                 continue
             await self._scan(due.group)
@@ -149,7 +186,7 @@ class Sampler:
         return [_Due(group, now + index * step) for index, group in enumerate(self._driver.groups)]
 
     async def _asked_before(self, at: float) -> bool:
-        """Sleep until `at`; True at once where somebody asks for a scan meanwhile."""
+        """Sleep until `at`; True at once where somebody asks for something meanwhile."""
         try:
             async with asyncio.timeout_at(at):
                 await self._wake.wait()
@@ -158,17 +195,19 @@ class Sampler:
         return True
 
     async def _answer(self) -> None:
-        self._wake.clear()
-        while self._asked:
-            answer = self._asked.popleft()
-            try:
-                batches = [
-                    b for group in self._driver.groups for b in await self._driver.read(group, raw=True)
-                ]
-            except DriverError as error:
-                _settle(answer, error)
-                raise
-            _settle(answer, batches)
+        """Do the next thing somebody asked for."""
+        work, answer = self._asked.popleft()
+        if not self._asked:
+            self._wake.clear()
+        if answer.done():
+            return  # whoever asked has gone away
+        try:
+            outcome = await work()
+        except Exception as error:
+            told = error if isinstance(error, DriverError) else DeviceUnreachable(f"driver failed: {error!r}")
+            _settle(answer, told)
+            raise
+        _settle(answer, outcome)
 
     async def _scan(self, group: ReadGroup) -> None:
         loop = asyncio.get_running_loop()
@@ -204,12 +243,16 @@ class Sampler:
             self._emit_all_bad(self._driver.groups, Reason.NOT_CONNECTED)
         if isinstance(error, DeviceRefused):
             self._retry = LONGEST_RETRY
+        elif isinstance(error, DeviceUnreachable) and error.retry_within is not None:
+            self._retry = min(self._retry, error.retry_within)
         self._on_failure(str(error))
         self.on_try()
 
     def _refuse_asked(self) -> None:
+        self._wake.clear()
         while self._asked:
-            _settle(self._asked.popleft(), DeviceUnreachable(self.state.error or "the connection is closed"))
+            _work, answer = self._asked.popleft()
+            _settle(answer, DeviceUnreachable(self.state.error or "the connection is closed"))
 
     def _emit_all_bad(self, groups: Iterable[ReadGroup], reason: Reason) -> None:
         for group in groups:
@@ -223,7 +266,7 @@ class Sampler:
         delay = self._retry * random.uniform(0.8, 1.2)
         self._retry = min(self._retry * 2, LONGEST_RETRY)
         self.state.next_try_at = asyncio.get_running_loop().time() + delay
-        await asyncio.sleep(delay)
+        await self._asked_before(self.state.next_try_at)
 
 
 def _insist_on_cancellation() -> None:
@@ -237,7 +280,7 @@ def _insist_on_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-def _settle(answer: asyncio.Future[list[SampleBatch]], outcome: list[SampleBatch] | Exception) -> None:
+def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
     """Give the asker its answer, unless it has gone away meanwhile."""
     if answer.done():
         return

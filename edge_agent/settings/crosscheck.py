@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from edge_agent import registry
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.expressions import ExpressionError, parse
+from edge_agent.settings import connections
 from edge_agent.settings.models import Configuration
 from edge_agent.settings.nodes import Entry, ListNode, MapNode, Node, Place, ScalarNode, text_of
 from edge_agent.settings.problems import Problem, at, did_you_mean
@@ -34,7 +34,7 @@ def of_machines(root: MapNode) -> Iterator[Problem]:
         yield from _machine_name(name, entry)
         if isinstance(entry.value, MapNode):
             yield from _machine(entry.value, entry.key.place)
-    yield from _one_driver_per_address(root)
+    yield from connections.of_ports(root)
 
 
 def _machine_name(name: str, entry: Entry) -> Iterator[Problem]:
@@ -62,19 +62,42 @@ def _machine(node: MapNode, place: Place) -> Iterator[Problem]:
         yield at(place, "W305", "this machine has no tags", "add what is to be read below tags:")
     health = node.get("health")
     if isinstance(health, MapNode):
-        yield from _health(health, names)
+        yield from _health(health, names, set(_texts_among(tags)))
 
 
 def tag_names(node: MapNode) -> list[str]:
-    """The tags of a machine, and the named bits of its status words."""
+    """The tags of a machine, and what is made of them: named bits, texts, rates."""
     names: list[str] = []
     for tag, entry in _entries(node.get("tags")):
-        names.append(tag)
+        names += _parts(tag, entry.value) or [tag]
         if isinstance(entry.value, MapNode):
-            for _, bit in _entries(entry.value.get("bits")):
-                if isinstance(bit.value, ScalarNode):
-                    names.append(f"{tag}.{bit.value.text}")
+            names += _derived(tag, entry.value)
     return names
+
+
+def _derived(tag: str, node: MapNode) -> Iterator[str]:
+    if "enum" in node.entries:
+        yield f"{tag}.text"
+    if "rate" in node.entries:
+        yield f"{tag}.rate"
+    for _, bit in _entries(node.get("bits")):
+        name = text_of(bit.value.get("name")) if isinstance(bit.value, MapNode) else text_of(bit.value)
+        if name is not None:
+            yield f"{tag}.{name}"
+            if isinstance(bit.value, MapNode) and "enum" in bit.value.entries:
+                yield f"{tag}.{name}.text"
+
+
+def _parts(tag: str, entry: Node) -> list[str]:
+    """The tags one OPC UA node becomes instead: elements of an array, fields of a structure."""
+    if not isinstance(entry, MapNode) or not (entry.get("node") or entry.get("browse")):
+        return []
+    length, fields = entry.get("length"), entry.get("fields")
+    if isinstance(length, ScalarNode) and isinstance(length.value, int):
+        return [f"{tag}.{index}" for index in range(min(length.value, 1000))]
+    if isinstance(fields, ListNode):
+        return [f"{tag}.{item.text}" for item in fields.items if isinstance(item, ScalarNode)]
+    return []
 
 
 def _entries(node: Node | None) -> list[tuple[str, Entry]]:
@@ -85,10 +108,12 @@ def _tag(node: MapNode, names: list[str]) -> Iterator[Problem]:
     unit = text_of(node.get("unit"))
     if unit is not None and re.fullmatch(r"\s*\d+(\.\d+)?\s*", unit):
         yield number_as_unit(node.entries["unit"].value.place, unit)
-    for key in ("limits", "alarm"):
-        condition = node.get(key, "active_when")
-        if condition is not None:
-            yield from _condition(condition, names)
+    bits = [entry.value for _, entry in _entries(node.get("bits"))]
+    for part in (node, *(bit for bit in bits if isinstance(bit, MapNode))):
+        for key in ("limits", "alarm"):
+            condition = part.get(key, "active_when")
+            if condition is not None:
+                yield from _condition(condition, names)
 
 
 def number_as_unit(place: Place, unit: str) -> Problem:
@@ -97,7 +122,16 @@ def number_as_unit(place: Place, unit: str) -> Problem:
     return at(place, "E205", f"the unit of a tag cannot be {unit}", hint)
 
 
-def _health(health: MapNode, names: list[str]) -> Iterator[Problem]:
+def _texts_among(tags: Node | None) -> Iterator[str]:
+    """The tags that are text: no number for the health model."""
+    for tag, entry in _entries(tags):
+        if isinstance(entry.value, MapNode):
+            if text_of(entry.value.get("type")) == "string":
+                yield tag
+            yield from (name for name in _derived(tag, entry.value) if name.endswith(".text"))
+
+
+def _health(health: MapNode, names: list[str], texts: set[str]) -> Iterator[Problem]:
     condition = health.get("running_when")
     if condition is not None:
         yield from _condition(condition, names)
@@ -107,6 +141,10 @@ def _health(health: MapNode, names: list[str]) -> Iterator[Problem]:
             if item.text not in names:
                 # Context only explains: without it health is judged less well, and is still judged.
                 yield _no_tag(item.place, item.text, names, code="E204" if key == "tags" else "W309")
+            elif item.text in texts:
+                number = item.text.removesuffix(".text")
+                hint = f"write {number}" if number in names and number != item.text else "remove it"
+                yield at(item.place, "E113", f"'{item.text}' is text, and health takes numbers", hint)
     judged = {item.text for item in lists["tags"]}
     for item in lists["context"]:
         if item.text in judged:
@@ -140,30 +178,6 @@ def _no_tag(place: Place, tag: str, names: list[str], code: str = "E204") -> Pro
     if not hint and len(names) <= 12:
         hint = f"its tags are {', '.join(names)}" if names else "the machine has none"
     return at(place, code, f"this machine has no tag '{tag}'", hint)
-
-
-def _one_driver_per_address(root: MapNode) -> Iterator[Problem]:
-    seen: dict[tuple[str, int], tuple[str, str]] = {}
-    for name, _, node in root.mappings("machines"):
-        url, driver = text_of(node.get("url")), text_of(node.get("driver"))
-        endpoint = _endpoint(url) if url else None
-        if endpoint is None or driver is None:
-            continue
-        first, first_driver = seen.setdefault(endpoint, (name, driver))
-        # A driver that is not known at all is named where it stands.
-        if first_driver != driver and {driver, first_driver} <= {*registry.driver_names()}:
-            message = (
-                f"{endpoint[0]}:{endpoint[1]} is read as {driver} here and as {first_driver} by '{first}'"
-            )
-            yield at(node.entries["url"].value.place, "E209", message, "one of the two ports is wrong")
-
-
-def _endpoint(url: str) -> tuple[str, int] | None:
-    try:
-        parts = urlsplit(url)
-        return (parts.hostname, parts.port) if parts.hostname and parts.port else None
-    except ValueError:
-        return None
 
 
 def of_plant(root: MapNode, top: Configuration) -> Iterator[Problem]:

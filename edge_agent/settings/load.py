@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from edge_agent import registry
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.settings import advice, crosscheck, notyet, shape
+from edge_agent.settings import advice, connections, crosscheck, notyet, profiles, shape
 from edge_agent.settings.models import SCAN_CLASSES, Configuration
 from edge_agent.settings.nodes import Entry, MapNode, Place, plain, text_of
 from edge_agent.settings.problems import Problem, at, closest, did_you_mean, in_order
 from edge_agent.settings.secrets import Secrets
 from edge_agent.settings.sources import Sources
+from edge_agent.settings.state import state_folder
 from edge_agent.settings.translate import translate
 from edge_agent.settings.wording import found
 
@@ -56,11 +57,13 @@ def load(path: Path | str, *, env: Mapping[str, str] = os.environ) -> Loaded:
     root = sources.read(path)
     if root is None:
         return Loaded(None, in_order(sources.problems), sources.lines)
+    brought = profiles.merge(root, sources)
     build = _Build(root, Secrets(path.parent, env))
     configuration = build.run()
-    problems = [*sources.problems, *build.problems]
+    problems = [*sources.problems, *brought, *build.problems]
     if sources.repaired:
-        problems = [*sources.problems, *(p for p in build.problems if _certain(p, sources.mended))]
+        kept = (p for p in build.problems if _certain(p, sources.mended))
+        problems = [*sources.problems, *brought, *kept]
     if any(problem.severity == "error" for problem in problems):
         configuration = None
     return Loaded(configuration, in_order(problems), sources.lines, root)
@@ -75,9 +78,21 @@ def require(path: Path | str, *, env: Mapping[str, str] = os.environ) -> Configu
 
 
 def _likeliest(node: MapNode) -> type[MachineSettings]:
-    """The model that knows most keys of a machine without a driver, so that the rest of it is checked."""
+    """The model that knows most keys of a machine without a driver and of its tags, so that the rest of it is
+    checked."""
     models = [registry.driver_settings(name) for name in registry.driver_names()]
-    return max(models, key=lambda model: len(node.entries.keys() & set(shape.keys(model))))
+    return max(models, key=lambda model: _known(node, model))
+
+
+def _known(node: MapNode, model: type[MachineSettings]) -> int:
+    """How many keys of a machine and of its tags a model knows."""
+    count = len(node.entries.keys() & set(shape.keys(model)))
+    tags = node.get("tags")
+    if isinstance(tags, MapNode):
+        of_tags = {key for below in shape.models_at(model, ["tags", "*"]) for key in shape.keys(below)}
+        below = [entry.value for entry in tags.entries.values() if isinstance(entry.value, MapNode)]
+        count += sum(len(tag.entries.keys() & of_tags) for tag in below)
+    return count
 
 
 def _certain(problem: Problem, mended: Set[tuple[str, int]]) -> bool:
@@ -102,8 +117,10 @@ class _Build:
             self._machine(name, entry, node)
         self.problems += self.secrets.problems
         self.problems += crosscheck.of_machines(self.root)
+        self.problems += connections.of_lines(self.root, self.machines)
         self.problems += crosscheck.of_fields(self.root, self.machines)
-        self.problems += advice.of_machines(self.root, self.machines)
+        state = state_folder(top) / "agent" if top else None
+        self.problems += advice.of_machines(self.root, self.machines, state)
         if top is None:
             return None
         self.problems += crosscheck.of_plant(self.root, top)

@@ -5,10 +5,9 @@ A key moves out of this table, and into a model, with the work that makes it rea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
-from edge_agent.settings.nodes import Entry, MapNode, ScalarNode
+from edge_agent.settings.nodes import MapNode, ScalarNode
 from edge_agent.settings.problems import Problem, at
 
 KEYS: Mapping[str, str] = {
@@ -24,32 +23,17 @@ KEYS: Mapping[str, str] = {
     "web.behind_proxy": "users come with the dashboard; until then listen on 127.0.0.1",
     "historian.retention": "retention comes later; until then set it in InfluxDB",
     "mqtt.commands": "commands over MQTT come later",
-    "machines.*.profile": "device profiles come later; until then write the tags out",
     "machines.*.offline": "machines that may be off come later; until then their silence is an alarm",
     "machines.*.expected_on": "machines that may be off come later; until then their silence is an alarm",
     "machines.*.powered_when": "machines that may be off come later; until then their silence is an alarm",
     "machines.*.oee": "OEE comes later",
     "machines.*.health.cycle": "features per stroke come later",
-    "machines.*.tags.*.rollover": "counters that roll over come later",
-    "machines.*.tags.*.scale_from": "scales held in a register come later; until then use `scale`",
-    "machines.*.tags.*.decimals_from": "scales held in a register come later; until then use `scale`",
-    "machines.*.tags.*.enum": "names for numbers come later",
     "machines.*.tags.*.limits.preset": "preset limits come later; until then write the limits out",
 }
 """Path (`*` is any name) -> what to do until it works."""
 
 VALUES: Mapping[str, tuple[str, str]] = {}
 """Path -> one value that doesn't work yet, and what to do."""
-
-URLS: Mapping[str, str] = {
-    "udp": "Modbus over UDP comes later; tcp:// works",
-    "tls": "Modbus over TLS comes later; tcp:// works",
-    "rtu": "serial lines come later; tcp:// to a gateway works",
-    "rtu+tcp": "RTU over TCP comes later; tcp:// works where the gateway speaks Modbus TCP",
-}
-"""Scheme of a Modbus machine's url -> what to do."""
-
-_PLACEHOLDER = "tcp://192.0.2.1:502"
 
 
 def refuse(root: MapNode) -> list[Problem]:
@@ -61,7 +45,7 @@ def refuse(root: MapNode) -> list[Problem]:
             problems.append(at(entry.key.place, "E112", f"not yet: '{name}'", sentence))
     for pattern, (value, sentence) in VALUES.items():
         problems += _values(root, pattern, value, sentence)
-    return [*problems, *_urls(root)]
+    return problems
 
 
 def _values(root: MapNode, pattern: str, value: str, sentence: str) -> Iterator[Problem]:
@@ -70,19 +54,6 @@ def _values(root: MapNode, pattern: str, value: str, sentence: str) -> Iterator[
         if isinstance(found, ScalarNode) and found.text == value:
             del node.entries[name]
             yield at(found.place, "E112", f"not yet: '{name}: {value}'", sentence)
-
-
-def _urls(root: MapNode) -> Iterator[Problem]:
-    for _, _, machine in root.mappings("machines"):
-        url = machine.get("url")
-        if not isinstance(url, ScalarNode) or not isinstance(url.value, str):
-            continue
-        scheme = re.match(r"([a-z+]+):/", url.value)
-        if scheme and scheme[1] in URLS:
-            yield at(url.place, "E112", f"not yet: {scheme[1]}://", URLS[scheme[1]])
-            # The rest of the machine is checked as if the url could be used.
-            entry = machine.entries["url"]
-            machine.entries["url"] = Entry(entry.key, ScalarNode(url.place, value=_PLACEHOLDER))
 
 
 def _parents(root: MapNode, pattern: str) -> list[tuple[str, MapNode]]:

@@ -34,6 +34,7 @@ CODES: Mapping[str, str] = {
     "E119": "unknown scan class",
     "E120": "an address that cannot be read",
     "E121": "a URL that cannot be used",
+    "E122": "a device profile that does not exist",
     "E201": "a machine's name stands twice in the site",
     "E202": "a reserved name",
     "E203": "an expression that cannot be read",
@@ -42,8 +43,9 @@ CODES: Mapping[str, str] = {
     "E206": "two storage types for one field",
     "E207": "open to the network without users",
     "E208": "the historian's settings are incomplete",
-    "E209": "one address with two drivers",
+    "E209": "one address with two drivers, or two protocols",
     "E210": "one port for two things",
+    "E211": "one serial line with two settings",
     "W301": "a limit that can never be reached",
     "W302": "an alarm without an action",
     "W303": "a secret in plain text",
@@ -54,6 +56,13 @@ CODES: Mapping[str, str] = {
     "W308": "a value that is probably a slip",
     "W309": "a context tag that does not exist",
     "W310": "a connection that cannot answer as often as it is asked",
+    "W311": "tags of a profile that need a parameter",
+    "W312": "a machine whose communication watchdog may trip",
+    "W321": "what is sent can be read or changed on the way",
+    "W322": "a certificate or key that cannot be used",
+    "W323": "a key that others can read",
+    "W324": "a server that is not known yet",
+    "W325": "a certificate that is about to expire",
 }
 """Every code with what it is about. A code keeps its meaning for ever; new ones are added at the end."""
 

@@ -7,17 +7,19 @@ before it is built, not to size a disk to the megabyte.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge_agent.contracts.settings import MachineSettings, TagSettings
+from edge_agent.contracts.settings import CommWatchdog, MachineSettings, TagSettings
 from edge_agent.settings.models import Configuration
 from edge_agent.units import format_duration
 
 ANSWER_SECONDS = 0.02
 """What one request is taken to last on a connection: PLCs answer within 5 to 50 ms."""
+FRAME_BYTES = 20
+"""On a serial line, what a request and its answer are beside the values, with the silences around them."""
 COMPRESSION = 4.0
 """How much smaller line protocol is in the journal; measured 4 to 6."""
 ROW_BYTES = 90
@@ -35,13 +37,27 @@ class Load:
     requests_per_second: float
     busy: float
     """Share of the time in which a request is on the way; 1 and more cannot work."""
+    serial: bool = False
+    """Whether the time that the bytes take is counted too."""
 
     def __str__(self) -> str:
         names = ", ".join(self.machines[:3]) + (", ..." if len(self.machines) > 3 else "")
         return (
             f"{self.connection} ({names}): {self.requests_per_second:.3g} requests/s, "
             f"{self.busy:.0%} full at {ANSWER_SECONDS * 1000:.0f} ms each"
+            + (" and the time of their bytes" if self.serial else "")
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Watchdog:
+    """A machine whose communication watchdog is known, for the engineer to confirm."""
+
+    machine: str
+    settings: CommWatchdog
+
+    def __str__(self) -> str:
+        return f"{self.machine}: communication watchdog: {self.settings.sentence()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,7 @@ class Summary:
     buffer_limit: str
     """What ends the buffer first: max_size or max_age."""
     false_alarms_per_year: float
+    watchdogs: tuple[Watchdog, ...] = ()
 
     def lines(self) -> list[str]:
         """The summary in short lines."""
@@ -66,6 +83,7 @@ class Summary:
             *(str(load) for load in self.loads),
             f"buffer: {_hours(self.buffer_hours)} without broker ({self.buffer_limit})",
             f"false alarms: about {false_alarms:.3g} a year are budgeted for the plant",
+            *(str(watchdog) for watchdog in self.watchdogs),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -85,6 +103,16 @@ class Summary:
             ],
             "buffer_hours": round(self.buffer_hours, 1),
             "false_alarms_per_year": round(self.false_alarms_per_year, 2),
+            "comm_watchdogs": [
+                {
+                    "machine": watchdog.machine,
+                    "text": watchdog.settings.text,
+                    "parameter": watchdog.settings.parameter,
+                    "timeout": watchdog.settings.timeout,
+                    "disable": watchdog.settings.disable,
+                }
+                for watchdog in self.watchdogs
+            ],
         }
 
 
@@ -100,6 +128,16 @@ def summarize(configuration: Configuration) -> Summary:
         buffer_hours=hours,
         buffer_limit=limit,
         false_alarms_per_year=false_alarms_per_year(configuration),
+        watchdogs=watchdogs(configuration.machines),
+    )
+
+
+def watchdogs(machines: Mapping[str, MachineSettings]) -> tuple[Watchdog, ...]:
+    """The machines that do something when nobody talks to them."""
+    return tuple(
+        Watchdog(name, machine.comm_watchdog)
+        for name, machine in machines.items()
+        if machine.comm_watchdog is not None
     )
 
 
@@ -142,18 +180,22 @@ def loads(configuration: Configuration) -> Iterator[Load]:
         if getattr(machine, "mode", "poll") == "poll":
             by_connection[_connection(machine.url)].append((name, machine))
     for connection, members in by_connection.items():
-        requests = sum(rate for _, machine in members for rate in _request_rates(machine))
+        asked = [(machine, *entry) for _, machine in members for entry in _requests(machine)]
+        requests = sum(rate for _, rate, _ in asked)
         busy = sum(
-            rate * (ANSWER_SECONDS + _pause(machine))
-            for _, machine in members
-            for rate in _request_rates(machine)
+            rate * (ANSWER_SECONDS + _pause(machine) + FRAME_BYTES * machine.byte_time)
+            + size * machine.byte_time
+            for machine, rate, size in asked
         )
+        serial = any(machine.byte_time for _, machine in members)
         if requests:
-            yield Load(connection, tuple(name for name, _ in members), requests, busy)
+            yield Load(connection, tuple(name for name, _ in members), requests, busy, serial)
 
 
 def _connection(url: str) -> str:
     parts = urlsplit(url)
+    if parts.scheme == "rtu":
+        return parts.path
     return parts.netloc.rpartition("@")[2] or url
 
 
@@ -167,37 +209,13 @@ def _rates(machine: MachineSettings) -> Iterator[tuple[str, float]]:
             yield name, machine.rate_of(tag)
 
 
-def _request_rates(machine: MachineSettings) -> Iterator[float]:
-    """Requests a second, one figure for each block that is read."""
-    spans: dict[tuple[float, str], list[tuple[int, int]]] = defaultdict(list)
-    rates: set[float] = set()
-    for tag in machine.tags.values():
-        if not isinstance(tag, TagSettings):
-            continue
-        rate = machine.rate_of(tag)
-        address = getattr(tag, "address", None)
-        if address is None:
-            rates.add(rate)
-            continue
-        start = address.on_wire(getattr(machine, "address_base", 0))
-        spans[rate, str(address.table)].append((start, start + getattr(tag, "count", 1)))
-    # A driver without register addresses reads all tags of one rate with one request.
-    yield from (1 / rate for rate in rates)
-    for (rate, table), members in spans.items():
-        yield _blocks(members, machine, bits=table in ("coil", "discrete")) / rate
-
-
-def _blocks(spans: Sequence[tuple[int, int]], machine: MachineSettings, *, bits: bool) -> int:
-    """In how many requests these addresses are read: neighbours together, up to the largest request."""
-    most = int(getattr(machine, "max_registers", 64)) * (16 if bits else 1)
-    gap = int(getattr(machine, "max_gap", 0))
-    count, begin, end = 0, 0, -1
-    for low, high in sorted(spans):
-        if count == 0 or low > end + gap or max(high, end) - begin > most:
-            count, begin, end = count + 1, low, high
-        else:
-            end = max(end, high)
-    return count
+def _requests(machine: MachineSettings) -> Iterator[tuple[float, float]]:
+    """Requests a second, and bytes of values a second, by scan rate."""
+    traffic = machine.traffic()
+    if traffic is None:
+        # Such a driver reads all tags of one rate with one request.
+        traffic = dict.fromkeys((rate for _, rate in _rates(machine)), (1, 0))
+    yield from ((requests / rate, size / rate) for rate, (requests, size) in traffic.items())
 
 
 def counted(number: int, word: str) -> str:

@@ -19,6 +19,8 @@ from edge_agent.units import UnitError
 
 _CODES = {"address": "E120", "node": "E120", "url": "E121", "listen": "E121"}
 """Keys whose refusal has a code of its own."""
+_BEGINNINGS = {"not yet: ": "E112", "this machine has no tag ": "E204"}
+"""How refusals begin that have a code of their own wherever they stand."""
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 _LIST_LENGTHS = ("too_short", "too_long")
 
@@ -45,13 +47,18 @@ class _Fault:
 
 def translate(error: ValidationError, root: MapNode, model: type[BaseModel], place: Place) -> list[Problem]:
     """The problems of a mapping that `model` refused; `place` is that of the key the mapping belongs to."""
-    faults = [_fault(dict(e), root, place) for e in error.errors(include_url=False, include_input=False)]
+    # Our own validators name a key by its first spelling, and the file may have another.
+    written = {n: s for n in model.model_fields for s in shape.spellings(model, n) if s in root.entries}
+    errors = error.errors(include_url=False, include_input=False)
+    faults = [_fault(dict(e), root, place, written) for e in errors]
     problems = [_problem(fault, model) for fault in _settled(faults)]
     return [problem for problem in problems if problem is not None]
 
 
-def _fault(error: dict[str, Any], root: MapNode, place: Place) -> _Fault:
+def _fault(error: dict[str, Any], root: MapNode, place: Place, written: Mapping[str, str]) -> _Fault:
     kind, location = str(error["type"]), [str(part) for part in error["loc"]]
+    if location:
+        location[0] = written.get(location[0], location[0])
     missing = location.pop() if kind == "missing" and location else ""
     of_key = bool(location) and location[-1] == "[key]"
     if of_key:
@@ -199,7 +206,8 @@ def _refused(fault: _Fault) -> Problem:
         return at(node.place, "E109", raised.message, raised.hint)
     text = without_userinfo(fault.message.removeprefix("Value error, ").removeprefix("Assertion failed, "))
     place = _named_in(text, node) if isinstance(node, MapNode) else node.place
-    code = "E112" if text.startswith("not yet: ") else _CODES.get(key, "E113")
+    code = next((code for begin, code in _BEGINNINGS.items() if text.startswith(begin)), None)
+    code = code or _CODES.get(key, "E113")
     return at(place or fault.key, code, *_split(text))
 
 

@@ -34,12 +34,14 @@ def simulate(
     loop: bool = False,
     json_output: bool = False,
     wait: bool = False,
+    chaos: float | None = None,
 ) -> int:
     """Serve a scenario or a recorded file until stopped; the exit code.
 
     ConfigError where the scenario or the file is not usable, TemporaryError where a port is taken. With
     `wait` one JSON line says where the servers are, and time stands still until a line
-    `EPOCH_NS ORIGIN_MONOTONIC_NS [SPEED]` comes on standard input; its end ends the run.
+    `EPOCH_NS ORIGIN_MONOTONIC_NS [SPEED]` comes on standard input; its end ends the run. With `chaos` the
+    OPC UA server does something bad to its clients about every so many seconds.
     """
     if list_scenarios:
         _list(json_output)
@@ -56,7 +58,7 @@ def simulate(
     else:
         chosen = load_scenario(scenario or "")
         feed, start, now = _plant(chosen, seed, speed, now, wait)
-    options = Options(host, port_modbus, port_opcua, speed, truth, served, json_output, wait)
+    options = Options(host, port_modbus, port_opcua, speed, truth, served, json_output, wait, chaos, seed)
     return asyncio.run(Session(feed, options, start).run(now))
 
 

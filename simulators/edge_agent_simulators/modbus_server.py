@@ -9,6 +9,7 @@ pymodbus' own server loses pipelined requests and cannot misbehave (DECISIONS 11
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from typing import Literal, Self
 
 from edge_agent_simulators.image import RegisterImage, Registers
 from edge_agent_simulators.wire_faults import WireFault, WireFaults
+
+log = logging.getLogger(__name__)
 
 WRITE_FUNCTIONS = frozenset({5, 6, 15, 16, 21, 22, 23})
 """Function codes that change something in a device (read/write multiple registers among them)."""
@@ -110,6 +113,7 @@ class ModbusServer:
         function = pdu[0]
         if function in WRITE_FUNCTIONS:
             self.write_requests += 1
+            log.warning("unit %d was asked to write (function %d)", unit, function)
         image = self.images.get(unit)
         try:
             if image is None:

@@ -35,6 +35,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from edge_agent.types import Value
 from edge_agent_simulators.machine_yaml import NAMESPACE
 
+log = logging.getLogger(__name__)
+
 _EPOCH = ua.DateTime(1970, 1, 1, tzinfo=UTC)
 _VARIANTS = {
     "bool": ua.VariantType.Boolean,
@@ -91,9 +93,10 @@ class _OneUser(UserManager):
 class OpcuaServer:
     """Serves variables; an async context manager.
 
-    With `username` there are also endpoints of Basic256Sha256 SignAndEncrypt; `password` is then the given
-    one or random. Without `anonymous` there are only those. `source_is_server_time` stamps the server's
-    time like the source's, for a server that lives in simulated time.
+    With `username` there are also secured endpoints, of `policies` in the words of asyncua; `password` is
+    then the given one or random. Without `anonymous` there are only those. They use `certificate` and its
+    key, or ones made for this run. `source_is_server_time` stamps the server's time like the source's, for
+    a server that lives in simulated time.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class OpcuaServer:
         username: str | None = None,
         password: str | None = None,
         anonymous: bool = True,
+        policies: Iterable[str] = ("Basic256Sha256_SignAndEncrypt",),
+        certificate: tuple[Path, Path] | None = None,
         source_is_server_time: bool = False,
     ) -> None:
         self.nodes = {node.id: node for node in nodes}
@@ -113,6 +118,8 @@ class OpcuaServer:
         self.username = username
         self.password = password or secrets.token_urlsafe(16)
         self.anonymous = anonymous
+        self._policies = tuple(policies)
+        self._certificate = certificate
         self.write_requests = 0
         """Write requests of clients; every test suite expects 0."""
         self.on_write: Callable[[str, Value | None, int], None] | None = None
@@ -125,6 +132,13 @@ class OpcuaServer:
     def url(self) -> str:
         """What a client connects to."""
         return f"opc.tcp://{self.host}:{self.port}"
+
+    @property
+    def running(self) -> Server:
+        """asyncua's server. RuntimeError before it is started."""
+        if self._server is None:
+            raise RuntimeError("the OPC UA server is not started")
+        return self._server
 
     async def start(self) -> None:
         """Build the address space and listen; takes about five seconds. OSError where the port is taken."""
@@ -153,9 +167,13 @@ class OpcuaServer:
         policies = [ua.SecurityPolicyType.NoSecurity] if self.anonymous else []
         tokens: list[type] = [ua.AnonymousIdentityToken] if self.anonymous else []
         if self.username is not None:
-            policies.append(ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt)
+            policies += [ua.SecurityPolicyType[policy] for policy in self._policies]
             tokens.append(ua.UserNameIdentityToken)
-            await self._make_certificate(server)
+            if self._certificate is not None:
+                await server.load_certificate(self._certificate[0])
+                await server.load_private_key(self._certificate[1])
+            else:
+                await self._make_certificate(server)
         server.set_security_policy(policies)
         server.set_identity_tokens(tokens)
 
@@ -187,6 +205,7 @@ class OpcuaServer:
     async def _count_write(self, event: Any, _service: Any) -> None:
         if event.is_external:
             self.write_requests += 1
+            log.warning("the OPC UA server was asked to write")
 
     async def write(
         self,
@@ -199,8 +218,7 @@ class OpcuaServer:
         None gives BadSensorFailure. `statuses` names another status for some nodes, as OPC UA does:
         `{"press-2.OilTemperature": "UncertainSensorNotAccurate"}`.
         """
-        if self._server is None:
-            raise RuntimeError("the OPC UA server is not started")
+        server = self.running
         moment = _EPOCH + timedelta(microseconds=source_time // 1000)
         server_time = moment if self._source_is_server_time else None
         for name, value in values.items():
@@ -214,7 +232,7 @@ class OpcuaServer:
                 SourceTimestamp=moment,
                 ServerTimestamp=server_time,
             )
-            await self._server.write_attribute_value(node_id, reading)
+            await server.write_attribute_value(node_id, reading)
             if self.on_write is not None:
                 self.on_write(name, value, source_time // 1000 * 1000)
 

@@ -77,10 +77,14 @@ class Entry:
             return lambda value: swap(packer.pack(math.nan if value is None else float(value)))
         sentinel = self.invalid[0] if self.invalid else 0
         scale, offset = self.scale, self.offset
+        exact = scale == 1.0 and offset == 0.0
 
         def encode(value: Reading) -> bytes:
             if value is None:
                 return swap(packer.pack(sentinel))
+            if exact and isinstance(value, int):
+                # By way of a float the last digits of 64 bits would be lost.
+                return swap(packer.pack(value))
             return swap(packer.pack(round((float(value) - offset) / scale)))
 
         return encode

@@ -46,6 +46,9 @@ class Options:
     served: Path | None
     json_output: bool
     wait: bool
+    chaos: float | None = None
+    """About how many seconds from one misdeed of the OPC UA server to the next; None for none."""
+    seed: int = 1
 
 
 class Session:
@@ -95,11 +98,20 @@ class Session:
                 group.create_task(self._tick(), name="simulated time"),
                 group.create_task(self._keep_flushing(), name="logs"),
             ]
+            if self._options.chaos is not None:
+                tasks.append(group.create_task(self._misbehave(self._options.chaos), name="chaos"))
             if self._options.wait:
                 tasks.append(group.create_task(self._follow_parent(stack, ended), name="parent"))
             await ended.wait()
             for task in tasks:
                 task.cancel()
+
+    async def _misbehave(self, every: float) -> None:
+        if self._opcua is None:
+            raise EdgeAgentError("--chaos is for OPC UA: name a scenario with such a machine, as press")
+        from edge_agent_simulators.opcua_chaos import Chaos
+
+        await Chaos(self._opcua.running, every, self._options.seed, say).run()
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         options = self._options

@@ -14,9 +14,12 @@ from edge_agent_drivers.modbus.settings import ModbusMachine
 from edge_agent_drivers.opcua.driver import OpcuaDriver
 from edge_agent_drivers.opcua.settings import OpcuaMachine
 from edge_agent_simulators.modbus_server import ModbusServer
-from tests.drivers.stage import ModbusFactory, OpcuaFactory, Press, Stage
+from tests.drivers.stage import ForeignServer, ModbusFactory, OpcuaFactory, Press, Stage
+from tests.support import witness
 from tests.support.libmodbus import LibmodbusServer
+from tests.support.nodemodbus import NodeModbusServer
 from tests.support.nodeopcua import NodeOpcuaServer
+from tests.support.pymodbustcp import PyModbusTcpServer
 
 REGISTERS = {
     "holding": {address: 1000 + address for address in [*range(20), *range(30, 40)]},
@@ -39,10 +42,10 @@ async def modbus() -> AsyncIterator[ModbusFactory]:
     """Makes drivers for a port, and closes them."""
     made: list[ModbusDriver] = []
 
-    def make(port: int, tags: dict[str, Any], **keys: Any) -> ModbusDriver:
+    def make(port: int, tags: dict[str, Any], clock: Clock | None = None, **keys: Any) -> ModbusDriver:
         comm = {"timeout": "150ms", "retest": "300ms", **keys.pop("comm", {})}
         raw = {"driver": "modbus", "url": f"tcp://127.0.0.1:{port}", "tags": tags, "comm": comm, **keys}
-        driver = ModbusDriver("pump-1", ModbusMachine.model_validate(raw), Clock())
+        driver = ModbusDriver("pump-1", ModbusMachine.model_validate(raw), clock or Clock())
         made.append(driver)
         return driver
 
@@ -60,9 +63,47 @@ def libmodbus() -> Iterator[LibmodbusServer]:
 
 
 @pytest.fixture(scope="session")
+def modbus_serial() -> Iterator[NodeModbusServer]:
+    """The server of npm's modbus-serial, one for the session."""
+    with NodeModbusServer("modbus-serial") as server:
+        yield server
+        witness.saw_harm("modbus-serial", server.harmful)
+
+
+@pytest.fixture(scope="session")
+def jsmodbus() -> Iterator[NodeModbusServer]:
+    """The server of npm's jsmodbus, one for the session."""
+    with NodeModbusServer("jsmodbus") as server:
+        yield server
+        witness.saw_harm("jsmodbus", server.harmful)
+
+
+@pytest.fixture
+def pymodbustcp() -> Iterator[PyModbusTcpServer]:
+    """The server of pyModbusTCP."""
+    with PyModbusTcpServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["libmodbus", "modbus_serial", "jsmodbus", "pymodbustcp"])
+def foreign(request: pytest.FixtureRequest) -> ForeignServer:
+    """A Modbus TCP server by somebody else."""
+    server: ForeignServer = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture(scope="session")
 def node_opcua(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeOpcuaServer]:
     """A node-opcua server, one for the session because it takes seconds to start."""
     with NodeOpcuaServer(tmp_path_factory.mktemp("node-opcua")) as server:
+        yield server
+        assert server.write_requests == 0
+
+
+@pytest.fixture
+def crooked(tmp_path: Path) -> Iterator[NodeOpcuaServer]:
+    """A node-opcua server of the test's own, because node-opcua does not get over a clock that jumps back."""
+    with NodeOpcuaServer(tmp_path / "crooked") as server:
         yield server
         assert server.write_requests == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -12,10 +13,13 @@ from typing import Any, Protocol, Self, TypeVar
 
 from edge_agent.clock import Clock
 from edge_agent.contracts.plugs import Driver
+from edge_agent.errors import DeviceUnreachable
 from edge_agent.types import Reason, SampleBatch, Value
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.opcua.driver import OpcuaDriver
 from edge_agent_simulators.opcua_server import OpcuaNode, OpcuaServer
+from tests.support import witness
+from tests.support.faultproxy import reset
 
 T = TypeVar("T")
 
@@ -23,7 +27,18 @@ T = TypeVar("T")
 class ModbusFactory(Protocol):
     """Makes a Modbus driver for a port on loopback."""
 
-    def __call__(self, port: int, tags: dict[str, Any], **keys: Any) -> ModbusDriver: ...
+    def __call__(
+        self, port: int, tags: dict[str, Any], clock: Clock | None = None, **keys: Any
+    ) -> ModbusDriver: ...
+
+
+class ForeignServer(Protocol):
+    """A Modbus TCP server by somebody else, with at least addresses 0 to 999 of all four tables."""
+
+    port: int
+
+    def fill(self, table: str, address: int, values: Sequence[int]) -> None:
+        """Set registers or bits."""
 
 
 class OpcuaFactory(Protocol):
@@ -104,6 +119,13 @@ class Press:
         """What a client connects to."""
         return f"opc.tcp://127.0.0.1:{self._port}"
 
+    @property
+    def server(self) -> OpcuaServer:
+        """The simulator itself, which lives on the stage. RuntimeError while it is stopped."""
+        if self._server is None:
+            raise RuntimeError("the press is stopped")
+        return self._server
+
     def start(self) -> None:
         """Start with first values; takes a second or more."""
         server = OpcuaServer(NODES, port=self._port)
@@ -134,20 +156,31 @@ class Press:
 
 
 Reply = Callable[[bytes], Sequence[bytes] | Awaitable[Sequence[bytes]]]
+_ESTABLISHED = 1
+
+
+class HangUp(Exception):
+    """Raised by a reply: the connection is reset instead."""
 
 
 class Liar:
     """A TCP server whose `reply` makes the bytes sent back for each request frame; a context manager.
 
     Several pieces are sent one after the other in segments of their own; an empty list is silence.
+    With `only_one` a second connection is reset while the first one is open.
     """
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, *, only_one: bool = False) -> None:
         self.reply = reply
+        self.only_one = only_one
         self.port = 0
         self.requests: list[bytes] = []
         self.connections = 0
+        self.most_open = 0
+        """Most connections that were open at one time, as the other side sees it."""
+        self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._ended = False
         self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -160,12 +193,23 @@ class Liar:
     ) -> None:
         if self._server is not None:
             self._server.close()
+        self._ended = True
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        # What was being accepted arrives, and what was aborted is closed, in the next turns of the loop.
+        await asyncio.sleep(0.005)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._ended:
+            reset(writer)
+            return
         self.connections += 1
+        self._open = {each for each in self._open if _established(each)} | {writer}
+        self.most_open = max(self.most_open, len(self._open))
+        if self.only_one and len(self._open) > 1:
+            reset(writer)
+            return
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
@@ -176,6 +220,7 @@ class Liar:
                 header = await reader.readexactly(6)
                 frame = header + await reader.readexactly(int.from_bytes(header[4:6], "big"))
                 self.requests.append(frame)
+                witness.saw("Liar", frame[7:])
                 pieces = self.reply(frame)
                 for piece in await pieces if isinstance(pieces, Awaitable) else pieces:
                     writer.write(piece)
@@ -184,8 +229,18 @@ class Liar:
         except (asyncio.IncompleteReadError, ConnectionError):
             # The driver hung up, as it should after most lies.
             return
+        except HangUp:
+            reset(writer)
         finally:
             writer.close()
+
+
+def _established(writer: asyncio.StreamWriter) -> bool:
+    """Whether neither side has closed, which the kernel knows before the event loop does."""
+    sock = writer.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return False
+    return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED)
 
 
 def honest(frame: bytes, words: Callable[[int], int] = lambda address: 1000 + address) -> bytes:
@@ -212,6 +267,18 @@ def by_name(batches: Sequence[SampleBatch]) -> dict[str, tuple[Value | None, Rea
 async def scan(driver: Driver, index: int = 0) -> dict[str, tuple[Value | None, Reason]]:
     """One scan of one group."""
     return by_name(await driver.read(driver.groups[index]))
+
+
+async def connect_in_time(driver: Driver) -> None:
+    """Connect a driver whose timeout is shorter than what a busy machine may take."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await driver.connect()
+            except DeviceUnreachable:
+                await asyncio.sleep(0.01)
+            else:
+                return
 
 
 def good(value: Value) -> tuple[Value, Reason]:

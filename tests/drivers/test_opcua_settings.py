@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_agent_drivers.opcua.nodeid import NodeRef, parse_node
+from edge_agent_drivers.opcua.path import escaped, parse_path
 from edge_agent_drivers.opcua.settings import OpcuaMachine
+
+SECURE = {"policy": "Basic256Sha256"}
 
 
 def machine(**keys: Any) -> OpcuaMachine:
@@ -70,12 +76,42 @@ def test_what_is_no_node_id_is_told_so(written: object, advice: str) -> None:
         ({"url": "opc.tcp://10.0.4.30"}, "url", "4840"),
         ({"url": "opc.tcp://edge:secret@plc:4840"}, "url", "goes into security"),
         ({"security": {"policy": "Basic128Rsa15"}}, "security.policy", "use Basic256Sha256"),
-        ({"security": {"policy": "Aes256_Sha256_RsaPss"}}, "security.policy", "not yet"),
-        ({"security": {"mode": "Sign"}}, "security", "mode needs a policy"),
-        ({"security": {"username": "edge"}}, "security", "belong together"),
-        ({"security": {"certificate": "a.der"}}, "security", "belong together"),
+        ({"security": {"policy": "Basic256"}}, "security.policy", "allow_deprecated: true"),
+        ({"security": {"mode": "Sign"}}, "security.mode", "mode needs a policy"),
+        ({"security": {"trust": "first_use"}}, "security.trust", "trust needs a policy"),
+        ({"security": {"server_certificate": "a"}}, "security.server_certificate", "needs a policy"),
+        ({"security": {"username": "edge"}}, "security.username", "belong together"),
+        ({"security": {"user_key": "a.pem"}}, "security.user_key", "belong together"),
+        ({"security": SECURE | {"certificate": "a.der"}}, "security.certificate", "belong together"),
+        (
+            {"security": SECURE | {"server_certificate": "a", "trust": "first_use"}},
+            "security.trust",
+            "no first use",
+        ),
+        (
+            {
+                "security": SECURE
+                | {"username": "a", "password": "b", "user_certificate": "c", "user_key": "d"}
+            },
+            "security.username",
+            "or with user_certificate",
+        ),
         ({"mode": "push"}, "mode", "'subscribe' or 'poll'"),
         ({"tags": {"t": {"node": "i=1", "type": "string", "deadband": 1}}}, "tags.t.deadband", "no deadband"),
+        ({"tags": {"t": {"type": "bool"}}}, "tags.t.node", "browse: Line1/Temperature"),
+        ({"tags": {"t": {"node": "i=1", "browse": "A/B"}}}, "tags.t.node", "not both"),
+        ({"tags": {"t": {"node": "i=1", "index": 1, "length": 2}}}, "tags.t.index", "either index"),
+        ({"tags": {"t": {"node": "i=1", "fields": ["A"], "length": 2}}}, "tags.t.length", "not both"),
+        ({"tags": {"t": {"node": "i=1", "field": "A..B"}}}, "tags.t.field", "an empty name"),
+        ({"tags": {"t": {"node": "i=1", "fields": ["A", "A"]}}}, "tags.t.fields", "named twice"),
+        (
+            {"tags": {"t": {"node": "i=1", "length": 2, "limits": {"high": 1}}}},
+            "tags.t.limits",
+            "a tag with index or field",
+        ),
+        ({"tags": {"t": {"node": "i=1", "length": 2}, "t.1": {"node": "i=2"}}}, "tags.t", "named t.1"),
+        ({"mode": "poll", "tags": {"t": {"node": "i=1", "deadband": "1%"}}}, "tags.t.deadband", "`range`"),
+        ({"mode": "poll", "tags": {"t": {"node": "i=1", "queue_size": 9}}}, "tags.t.queue_size", "polled"),
     ],
 )
 def test_a_machine_that_cannot_be_is_refused_at_its_key(keys: dict[str, Any], place: str, text: str) -> None:
@@ -87,6 +123,43 @@ def test_a_machine_that_cannot_be_is_refused_at_its_key(keys: dict[str, Any], pl
     assert text in error["msg"]
 
 
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        ("", "from the Objects folder down"),
+        (7, "from the Objects folder down"),
+        ("/Objects", "append the names below it"),
+        ("A//B", "names stand between single /"),
+        ("2:", "an empty name"),
+        ("70000:A", "end at 65535"),
+        ("A&", "write &&"),
+        ("nsu=urn:a", "the path is missing"),
+        ("ns=2;s=A", "write it as node"),
+    ],
+)
+def test_what_is_no_browse_path_is_told_so(written: object, advice: str) -> None:
+    """An error at the tag's browse, with what to write instead."""
+    with pytest.raises(ValidationError) as caught:
+        machine(tags={"t": {"browse": written}})
+    [error] = caught.value.errors()
+    assert error["loc"] == ("tags", "t", "browse")
+    assert advice in error["msg"]
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4))
+def test_any_name_can_be_written_in_a_path(names: list[str]) -> None:
+    """Escaped, a browse name stands for itself alone."""
+    assume(
+        not names[0].startswith("nsu=")
+        and "/".join(map(escaped, names)).strip() == "/".join(map(escaped, names))
+    )
+    assume(not re.match(r"(ns=\d+;)?[isgb]=", names[0]))
+    path = parse_path("/".join(map(escaped, names)))
+    assert [step.name for step in path.steps] == names
+    assert all(step.pattern is None and step.namespace is None for step in path.steps)
+    assert parse_path(str(path)) == path
+
+
 def test_the_password_does_not_show() -> None:
     """A printed configuration does not give the password away."""
     settings = machine(security={"username": "edge", "password": "topsecret"})
@@ -96,6 +169,13 @@ def test_the_password_does_not_show() -> None:
 def test_policy_none_may_be_written_as_null() -> None:
     """`policy: null` and `policy: None` mean the same."""
     assert machine(security={"policy": None}).security.policy == "None"
+
+
+def test_a_withdrawn_policy_is_taken_where_it_is_asked_for() -> None:
+    """With allow_deprecated, wherever it stands; and the names of asyncua are understood."""
+    security = {"policy": "Basic256", "allow_deprecated": True}
+    assert machine(security=security).security.policy == "Basic256"
+    assert machine(security={"policy": "Aes256Sha256RsaPss"}).security.policy == "Aes256_Sha256_RsaPss"
 
 
 def test_the_schema_for_editors_can_be_made() -> None:

@@ -21,7 +21,7 @@ from edge_agent_drivers.opcua import status
 from edge_agent_drivers.opcua.items import Item, Timing
 from edge_agent_drivers.opcua.nodeid import NodeRef
 from edge_agent_drivers.opcua.status import status_of
-from edge_agent_drivers.opcua.variants import Reading, describe, interpret, to_ns
+from edge_agent_drivers.opcua.variants import Part, Reading, describe, interpret, to_ns
 
 NOW = 1_780_000_000 * SECOND
 
@@ -47,7 +47,7 @@ def sent(value: Any, kind: ua.VariantType | None = None, code: int = 0) -> ua.Da
 )
 def test_scalars_are_values(value: Any, kind: ua.VariantType, wanted: str, expected: object) -> None:
     """Numbers of every width, enumerations, bools and text come out as plain values."""
-    reading = interpret(sent(value, kind), wanted, None)
+    reading = interpret(sent(value, kind), Part(wanted))
     assert (reading.value, reading.status, reading.note) == (expected, GOOD, "")
     assert type(reading.value) in (float, int, bool, str)
 
@@ -73,7 +73,7 @@ def test_what_is_no_scalar_is_bad_and_says_why(
     value: Any, kind: ua.VariantType, wanted: str, reason: Reason, note: str
 ) -> None:
     """Arrays, structures, dates, NaN and nothing at all never become a number."""
-    reading = interpret(sent(value, kind), wanted, None)
+    reading = interpret(sent(value, kind), Part(wanted))
     assert (reading.value, reading.status) == (None, Status(Quality.BAD, reason))
     assert note in reading.note
     assert describe(sent(value, kind))
@@ -89,7 +89,7 @@ def test_what_is_no_scalar_is_bad_and_says_why(
 )  # fmt: skip
 def test_no_variant_gives_an_exception_or_a_made_up_value(value: Any, code: int, wanted: str) -> None:
     """Whatever the value and the status code: a plain value, or bad with a reason."""
-    reading = interpret(sent(value, code=code), wanted, (0.0, 1.0))
+    reading = interpret(sent(value, code=code), Part(wanted, (0.0, 1.0)))
     assert (reading.value is None) == (reading.status.quality is Quality.BAD)
     assert reading.value is None or isinstance(reading.value, float | int | bool | str)
     if code & 0x80000000:
@@ -129,11 +129,11 @@ def test_status_codes_keep_their_severity_and_get_a_reason(
 def test_uncertain_keeps_its_value_and_so_does_a_value_out_of_range() -> None:
     """Uncertain and range exceeded are marks on a value, not its end."""
     code = StatusCodes.UncertainSensorNotAccurate
-    assert interpret(sent(1.5, code=code), "float64", None)[:2] == (
+    assert interpret(sent(1.5, code=code), Part("float64"))[:2] == (
         1.5,
         uncertain(Reason.SENSOR_NOT_ACCURATE),
     )
-    assert interpret(sent(25.1), "float64", (0, 25))[:2] == (25.1, uncertain(Reason.RANGE_EXCEEDED))
+    assert interpret(sent(25.1), Part("float64", (0, 25)))[:2] == (25.1, uncertain(Reason.RANGE_EXCEEDED))
 
 
 @given(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1)))  # noqa: DTZ001 - hypothesis wants them naive
@@ -156,7 +156,7 @@ class StillClock(Clock):
 
 
 def item(before: int | None = None) -> Item:
-    return Item(Tag("t"), NodeRef("i", "1"), 0, theirs=before)
+    return Item((Tag("t"),), (Part("float64"),), NodeRef("i", "1"), 0, theirs=before)
 
 
 SKEW = uncertain(Reason.CLOCK_SKEW)

@@ -11,7 +11,10 @@ from inline_snapshot import snapshot
 from edge_agent.types import Kind
 from edge_agent_drivers.codec import Field
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.plan import Limits, Span, coalesce, describe, limits_of, plan_groups
+from edge_agent_drivers.modbus.columns import plan_groups
+from edge_agent_drivers.modbus.limits import Limits
+from edge_agent_drivers.modbus.outline import outline
+from edge_agent_drivers.modbus.plan import Span, coalesce
 from edge_agent_drivers.modbus.settings import ModbusMachine
 
 TYPES = {1: "uint16", 2: "float32", 4: "float64"}
@@ -95,14 +98,15 @@ def test_the_plan_of_a_pump_can_be_printed() -> None:
             "serial": {"address": "holding:200", "type": "string", "length": 15, "every": "1h"},
         },
     )
-    assert describe(plan_groups(pump), limits_of(pump)) == snapshot("""\
-every 1s: 3 requests, 7 tags, 1 addresses read that nobody asked for
-  holding:100..105 (6 registers, 3 values)
-  input:12..12 (1 registers, 1 values)
-  coil:3..3 (1 bits, 1 values)
-every 1h: 1 requests, 1 tags, 0 addresses read that nobody asked for
-  holding:200..207 (8 registers, 1 values)\
-""")
+    planned = outline(plan_groups(pump), pump.limits, pump.endpoint)
+    assert [(one.every, one.what, one.addresses, one.wasted) for one in planned] == snapshot(
+        [
+            (1.0, "holding:100-105", 6, 1),
+            (1.0, "input:12", 1, 0),
+            (1.0, "coil:3", 1, 0),
+            (3600.0, "holding:200-207", 8, 0),
+        ]
+    )
 
 
 def test_named_bits_are_state_tags_beside_their_word() -> None:

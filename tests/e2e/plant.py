@@ -34,6 +34,7 @@ class Simulators:
 
     process: subprocess.Popen[str]
     ready: Mapping[str, Any]
+    log: Path
 
     @classmethod
     def start(cls, scenario: str, served: Path) -> Simulators:
@@ -48,7 +49,7 @@ class Simulators:
         ready = json.loads(process.stdout.readline())
         process.stdin.write(f"{time.time_ns()} {time.monotonic_ns()}\n")
         process.stdin.flush()
-        return cls(process, ready)
+        return cls(process, ready, served.with_suffix(".log"))
 
     def kill(self) -> None:
         """End it at once, whatever state it is in."""
@@ -63,6 +64,7 @@ class Simulators:
         assert self.process.wait(20) == 0
         assert self.process.stdout is not None
         self.process.stdout.close()
+        assert "asked to write" not in self.log.read_text()
 
 
 class AgentProcess:

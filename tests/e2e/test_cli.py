@@ -48,9 +48,23 @@ def test_help_is_there_at_once() -> None:
         edge_agent("--help")
         times.append(time.monotonic() - started)
     assert min(times) <= 0.3, times
-    for command in ("demo", "run", "historian", "check", "read", "simulate"):
+    for command in (
+        "demo",
+        "run",
+        "historian",
+        "check",
+        "simulate",
+        "read",
+        "tap",
+        "probe",
+        "scan",
+        "browse",
+        "profiles",
+    ):
         assert command in shown.stdout
         assert "Example:" in edge_agent(command, "--help").stdout
+    for pair in (("scan", "modbus"), ("browse", "opcua")):
+        assert "Example:" in edge_agent(*pair, "--help").stdout
 
 
 def test_a_wrong_command_line_is_2() -> None:

@@ -58,9 +58,9 @@ class Scripted(Driver):
 
 
 @contextlib.asynccontextmanager
-async def sampling(driver: Scripted) -> AsyncIterator[tuple[Sampler, list[SampleBatch]]]:
+async def sampling(driver: Scripted, machine: str = "m") -> AsyncIterator[tuple[Sampler, list[SampleBatch]]]:
     batches: list[SampleBatch] = []
-    sampler = Sampler("m", driver, batches.append, Clock())
+    sampler = Sampler(machine, driver, batches.append, Clock())
     task = asyncio.create_task(sampler.run())
     try:
         yield sampler, batches
@@ -173,6 +173,33 @@ async def test_the_state_of_a_dead_machine_is_told() -> None:
         await until(lambda: True in seen)
         driver.down = True
         await until(lambda: seen[-1] is False)
+
+
+async def test_machines_do_not_all_scan_at_the_same_instant() -> None:
+    """Twenty machines of the same rate begin spread over their period, and stay so."""
+    drivers = [Scripted(0.4) for _ in range(20)]
+    async with contextlib.AsyncExitStack() as stack:
+        for n, driver in enumerate(drivers):
+            await stack.enter_async_context(sampling(driver, f"pump-{n}"))
+        began = asyncio.get_running_loop().time()
+        await until(lambda: all(len(driver.scans) >= 3 for driver in drivers))
+    for index in range(3):
+        phases = [driver.scans[index][0] - began - 0.4 * index for driver in drivers]
+        assert -0.01 < min(phases) < 0.15
+        assert 0.25 < max(phases) < 0.5
+        busiest = max(sum(abs(one - other) < 0.02 for other in phases) for one in phases)
+        assert busiest <= 8
+
+
+async def test_scans_stay_on_their_grid() -> None:
+    """Late scans do not move the later ones: the period is kept to the end, whatever a scan takes."""
+    driver = Scripted(0.05)
+    driver.slow = 0.02
+    async with sampling(driver) as (sampler, _):
+        await until(lambda: len(driver.scans) >= 30)
+    first, last = driver.scans[0][0], driver.scans[29][0]
+    slots = 29 + sampler.state.overruns
+    assert abs((last - first) - 0.05 * slots) < 0.03
 
 
 async def test_what_the_controller_reports_is_passed_on_once_after_a_scan() -> None:

@@ -140,6 +140,20 @@ def test_connection_too_busy(tmp_path: Path) -> None:
     assert (problem.line, problem.code, problem.severity) == (5, "W310", "warning")
 
 
+def test_a_serial_line_is_as_busy_as_its_bytes(tmp_path: Path) -> None:
+    """At 9600 baud a byte takes 1.146 ms: 20 registers of two units ten times a second are too much."""
+    tags = "".join(f'      t{n}: {{address: "holding:{n}"}}\n' for n in range(20))
+    text = "site: ulsteinvik\nmachines:\n"
+    for name, unit in (("a", 1), ("b", 2)):
+        text += f"  {name}:\n    driver: modbus\n    url: rtu:///dev/ttyUSB0?baudrate=9600\n"
+        text += f"    unit_id: {unit}\n    every: 100ms\n    tags:\n{tags}"
+    result = check([write(tmp_path, text)], env={})
+    assert [problem.code for problem in result.problems] == ["W310"]
+    (load_,) = summarize(require(write(tmp_path, text), env={})).loads
+    assert (load_.connection, load_.machines) == ("/dev/ttyUSB0", ("a", "b"))
+    assert load_.busy == pytest.approx(2 * 10 * (0.02 + (20 + 40) * 11 / 9600))
+
+
 def test_500_tags_in_half_a_second(tmp_path: Path) -> None:
     """`check` of 500 tags takes at most half a second of CPU time; a new process has its imports on top.
 
@@ -180,10 +194,29 @@ def test_loads_no_protocol_library(tmp_path: Path) -> None:
     assert run.stdout.strip() == "[]"
 
 
+def test_certificates_load_cryptography_only(tmp_path: Path) -> None:
+    """Where certificates are configured they are looked at, still without the protocol library."""
+    write(
+        tmp_path,
+        "site: a\nmachines:\n  p:\n    driver: opcua\n    url: opc.tcp://10.0.4.30:4840\n"
+        "    security: {policy: Basic256Sha256, server_certificate: plc.der}\n",
+    )
+    write(tmp_path, "no certificate", "plc.der")
+    code = (
+        "import sys; from edge_agent.settings.check import check\n"
+        "print([p.message for p in check(['agent.yaml']).problems if p.code == 'W322'],"
+        " sorted({'asyncua', 'cryptography'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert run.stdout.strip() == "['plc.der is not a certificate'] ['cryptography']"
+
+
 def test_every_code_is_in_the_table() -> None:
     """A code that is used has its meaning in the table, and the table has no other."""
     used: set[str] = set()
-    for path in (ROOT / "edge_agent/settings").glob("*.py"):
+    for path in (*(ROOT / "edge_agent/settings").glob("*.py"), *(ROOT / "drivers").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if path.name == "problems.py":
             text = text.replace(text[text.index("CODES") : text.index("}")], "")

@@ -255,3 +255,33 @@ def test_unknown_scenario_is_suggested() -> None:
     """A misspelt scenario is a configuration error with a suggestion."""
     with pytest.raises(ConfigError, match="did you mean 'pump'"):
         simulate("pmup")
+
+
+def chaos_of(process: subprocess.Popen[str], count: int) -> list[str]:
+    """The first misdeeds a simulator tells on standard error."""
+    assert process.stderr is not None
+    found: list[str] = []
+    deadline = time.monotonic() + 40
+    while len(found) < count and time.monotonic() < deadline:
+        ready, _, _ = select.select([process.stderr], [], [], 1)
+        if ready and "chaos: " in (line := process.stderr.readline()):
+            found.append(line.strip())
+    return found
+
+
+def test_chaos_is_told_and_comes_again_with_the_same_seed() -> None:
+    """`--chaos` does something bad about so often; the seed decides what."""
+    runs = []
+    for _ in range(2):
+        with child(scenario="press", port_opcua=0, chaos=0.05, seed=5) as process:
+            runs.append(chaos_of(process, 8))
+    assert len(runs[0]) == 8
+    assert runs[0] == runs[1]
+
+
+def test_chaos_needs_an_opcua_machine() -> None:
+    """A scenario that is served over Modbus has nothing to misbehave."""
+    with child(scenario="pump", port_modbus=0, chaos=1.0) as process:
+        _, said = process.communicate(timeout=40)
+    assert process.returncode != 0
+    assert "--chaos is for OPC UA" in said

@@ -67,6 +67,7 @@ async def test_can_ignore_unknown_units() -> None:
     ],
     ids=repr,
 )
+@pytest.mark.writes_on_purpose
 async def test_refuses(pdu: bytes, code: int) -> None:
     """A gap, the end of the space, a bad quantity and unknown functions get their exception codes."""
     async with server() as modbus, connect(modbus.port) as wire:
@@ -75,6 +76,7 @@ async def test_refuses(pdu: bytes, code: int) -> None:
 
 
 @pytest.mark.parametrize("function", sorted(WRITE_FUNCTIONS))
+@pytest.mark.writes_on_purpose
 async def test_counts_and_refuses_writes(function: int) -> None:
     """Every function code that writes is refused with exception 1, counted, and changes nothing."""
     async with server() as modbus, connect(modbus.port) as wire:

@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edge_agent.types import Value
 from edge_agent_simulators.opcua_server import OpcuaNode, OpcuaServer
+from tests.support.nodeopcua import read_with_client
 
 # One server and one loop for the module: building the address space takes seconds.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,13 +33,20 @@ NODES = (
     OpcuaNode("press-2.Unwritten"),
     OpcuaNode("press-3.Setpoint", writable=True),
 )
+POLICIES = {
+    "Basic256Sha256": "Basic256Sha256",
+    "Aes128Sha256RsaOaep": "Aes128_Sha256_RsaOaep",
+    "Aes256Sha256RsaPss": "Aes256_Sha256_RsaPss",
+}
+"""asyncua's name -> node-opcua's and everybody else's."""
 MOMENT = datetime(2026, 3, 2, 6, 0, 0, 123456, tzinfo=UTC)
 MOMENT_NS = int(MOMENT.timestamp()) * 1_000_000_000 + 123_456_789
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opcua() -> AsyncIterator[OpcuaServer]:
-    async with OpcuaServer(NODES, username="edge", source_is_server_time=True) as server:
+    policies = [f"{policy}_{mode}" for policy in POLICIES for mode in ("Sign", "SignAndEncrypt")]
+    async with OpcuaServer(NODES, username="edge", policies=policies, source_is_server_time=True) as server:
         yield server
 
 
@@ -135,6 +143,7 @@ async def test_subscriptions_see_every_change(opcua: OpcuaServer, client: Client
     assert seen[-5:] == [(100.0 + step, MOMENT + timedelta(seconds=step + 1)) for step in range(5)]
 
 
+@pytest.mark.writes_on_purpose
 async def test_counts_writes_and_refuses_them(opcua: OpcuaServer, client: Client) -> None:
     """A client's write is refused and counted, and counted as well where the node would take it."""
     before = opcua.write_requests
@@ -173,6 +182,28 @@ async def test_signs_and_encrypts_for_who_knows_the_password(opcua: OpcuaServer,
     with pytest.raises(UaStatusCodeError):
         async with await secure(opcua.url, tmp_path, "wrong"):
             pass
+
+
+async def test_node_opcua_reads_in_every_way_that_is_offered(opcua: OpcuaServer, tmp_path: Path) -> None:
+    """Another's client: every policy and mode, anonymous and with a user; a wrong password gets nothing."""
+    await opcua.write({"press-2.OilTemperature": 41.5}, MOMENT_NS)
+    ways = [
+        {"policy": policy, "mode": mode} | user
+        for policy, modes in [
+            ("None", ["None"]),
+            *((each, ["Sign", "SignAndEncrypt"]) for each in POLICIES.values()),
+        ]
+        for mode in modes
+        for user in ({}, {"user": {"name": "edge", "password": opcua.password}})
+    ]
+    wrong = {"policy": "Basic256Sha256", "mode": "Sign", "user": {"name": "edge", "password": "wrong"}}
+    answers = await asyncio.to_thread(
+        read_with_client, tmp_path, opcua.url, "ns=1;s=press-2.OilTemperature", [*ways, wrong]
+    )
+    for way, answer in zip(ways, answers, strict=False):
+        assert answer == {"status": "Good", "value": 41.5}, way
+    assert "error" in answers[-1]
+    assert len(answers) == len(ways) + 1 == 15
 
 
 async def test_passwords_are_random_unless_given() -> None:

@@ -6,10 +6,11 @@ import ctypes
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support import tools
+from tests.support import tools, witness
 
 WRITE_FUNCTIONS = frozenset({5, 6, 15, 16, 21, 22, 23})
 _SIZE = 1000
@@ -59,6 +60,17 @@ class LibmodbusServer:
         for i in range(0, len(raw), 2):
             self.mapping.tab_registers[address + i // 2] = int.from_bytes(raw[i : i + 2], "big")
 
+    def fill(self, table: str, address: int, values: Sequence[int]) -> None:
+        """Set registers or bits."""
+        tables = {
+            "holding": self.mapping.tab_registers,
+            "input": self.mapping.tab_input_registers,
+            "coil": self.mapping.tab_bits,
+            "discrete": self.mapping.tab_input_bits,
+        }
+        for i, value in enumerate(values):
+            tables[table][address + i] = value
+
     def __enter__(self) -> Self:
         self._listening = self._library.modbus_tcp_listen(self._context, 1)
         if self._listening < 0:
@@ -89,11 +101,23 @@ class LibmodbusServer:
                 length = self._library.modbus_receive(self._context, query)
                 if length < 0:
                     break
-                if length > 7 and query[7] in WRITE_FUNCTIONS:
-                    self.write_requests += 1
+                if length > 7:
+                    pdu = bytes(query[7:length])
+                    # Of a function it does not know it takes the number alone, and flushes the rest later.
+                    witness.saw("libmodbus", pdu if len(pdu) > 1 else pdu + _waiting(self._connection))
+                    self.write_requests += query[7] in WRITE_FUNCTIONS
                 if length > 0:
                     self._library.modbus_reply(self._context, query, length, ctypes.byref(self.mapping))
             self._library.modbus_close(self._context)
+
+
+def _waiting(descriptor: int) -> bytes:
+    """What has come and was not taken yet."""
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        try:
+            return connection.recv(_LONGEST, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
 
 
 def _shut(descriptor: int) -> None:

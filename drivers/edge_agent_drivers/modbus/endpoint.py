@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 SCHEMES = ("tcp", "udp", "tls", "rtu+tcp", "rtu")
 _PORTS = {"tcp": 502, "udp": 502, "tls": 802, "rtu+tcp": 502}
 _NETWORK = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@?]+)(:(?P<port>\d{1,5}))?/?")
-_BYTE_SIZES, _PARITIES, _STOP_BITS = (7, 8), ("N", "E", "O"), (1, 2)
+_PARITIES, _STOP_BITS = ("N", "E", "O"), (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,22 @@ class Endpoint:
     def serial(self) -> bool:
         """True for a serial line."""
         return self.scheme == "rtu"
+
+    @property
+    def character(self) -> float:
+        """Seconds that a character takes on a serial line: start bit, data, parity, stop bits."""
+        return (1 + self.bytesize + (self.parity != "N") + self.stopbits) / self.baudrate
+
+    @property
+    def silence(self) -> float:
+        """Seconds of silence between two frames: 3.5 characters; 1.75 ms above 19200 baud, by the
+        specification."""
+        return 0.00175 if self.baudrate > 19200 else 3.5 * self.character
+
+    @property
+    def format(self) -> str:
+        """Speed and format in the short form of the manuals: `19200 8E1`."""
+        return f"{self.baudrate} {self.bytesize}{self.parity}{self.stopbits}"
 
     def __str__(self) -> str:
         if self.serial:
@@ -70,13 +86,14 @@ def _serial(url: str, rest: str) -> Endpoint:
         raise ValueError(f"parity '{settings['parity']}' does not exist: write N, E or O")
     # The specification: two stop bits where there is no parity, so that a character always has eleven bits.
     stop = "2" if parity == "N" and "stopbits" not in settings else settings.get("stopbits", "1")
+    if settings.get("bytesize", "8") != "8":
+        raise ValueError(f"bytesize '{settings['bytesize']}' cannot carry Modbus RTU: it needs 8")
     return Endpoint(
         "rtu",
         path,
         baudrate=_number("baudrate", settings.get("baudrate", "19200"), range(50, 4_000_001)),
         parity=parity,
         stopbits=_number("stopbits", stop, _STOP_BITS),
-        bytesize=_number("bytesize", settings.get("bytesize", "8"), _BYTE_SIZES),
     )
 
 

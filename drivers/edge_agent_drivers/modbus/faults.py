@@ -2,7 +2,12 @@
 
 LineFault
 ├── LineLost     no connection, or it broke
+│   └── NotConnected  not asked, because there is none
+│   ├── Unplugged    the adapter of a serial line is not there
+│   └── Taken        a serial line that is not ours to talk on
+├── Untrusted    TLS: a certificate is not accepted, or ours cannot be used
 ├── NoAnswer     silence until the timeout
+│   └── Resting      not asked: a unit that was silent, on a line that others share
 ├── BadReply     an answer to something else, or none at all: wrong transaction, unit, function, framing
 │   └── WrongCount   a well-formed reply with more or fewer bytes than asked for
 └── Refused      the device answered with an exception code
@@ -31,6 +36,8 @@ EXCEPTIONS: Mapping[int, tuple[str, Reason]] = {
 
 ILLEGAL_ADDRESS = 2
 TOO_MANY = 3
+BUSY = frozenset({5, 6})
+"""Exceptions that ask for patience."""
 BEHIND_GATEWAY = frozenset({10, 11})
 """Exceptions a gateway gives when the device itself did not answer."""
 
@@ -47,10 +54,36 @@ class LineLost(LineFault):
     status = bad(Reason.NOT_CONNECTED)
 
 
+class Unplugged(LineLost):
+    """There is no such tty now; to look again costs nothing."""
+
+    retry_within = 1.0
+    """Seconds within which it is worth looking again."""
+
+
+class Taken(LineLost):
+    """A serial line on which another master talks, or that another program has open, or that may not be
+    opened: asking again at once is pointless."""
+
+
+class NotConnected(LineLost):
+    """Nothing was asked: there is no connection."""
+
+
 class NoAnswer(LineFault):
     """Nothing came before the timeout."""
 
     status = bad(Reason.TIMEOUT)
+
+
+class Untrusted(LineFault):
+    """No secure connection: the server's certificate is not accepted, or our own cannot be used."""
+
+    status = bad(Reason.CONFIG_ERROR)
+
+
+class Resting(NoAnswer):
+    """Not asked, because the unit did not answer before and others share the line."""
 
 
 class BadReply(LineFault):

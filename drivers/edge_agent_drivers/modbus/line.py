@@ -1,62 +1,64 @@
-"""A line to Modbus devices as a client that only reads: one question at a time, every answer checked.
+"""A line to Modbus devices as a client that only reads: every answer is checked, nothing is made up.
 
-An answer counts only with the transaction, the unit, the function and the number of bytes that were asked
-for. After silence or garbage the connection is closed: a late reply can then never answer the next question.
-Transaction numbers go on from one connection to the next, for gateways that send a late reply to whoever is
-there now.
+Lines that lead to the same endpoint share one connection (`connection.py`, `sharing.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.faults import BadReply, LineFault, LineLost, NoAnswer, Refused, WrongCount
-from edge_agent_drivers.modbus.pdu import Question
+from edge_agent_drivers.modbus.channel import Channel, Dial, Timing
+from edge_agent_drivers.modbus.connection import Connection
+from edge_agent_drivers.modbus.faults import LineFault, LineLost, Refused, WrongCount
+from edge_agent_drivers.modbus.pdu import Asked, Question
+
+__all__ = ["Channel", "Dial", "ModbusLine", "Timing"]
 
 
-class Channel(Protocol):
-    """An open connection in one framing, as `MbapConnection`. Faults are results, not exceptions."""
+class Guard(Protocol):
+    """Says whether the device may be asked; see `identity.py`."""
 
-    @property
-    def usable(self) -> bool:
-        """Whether it is open as far as anybody knows."""
+    async def check(self) -> None:
+        """Before each question. A LineFault where none may be asked; its own go through `ask_for`."""
 
-    @property
-    def skipped(self) -> str:
-        """What came since the question that answers another one; empty where nothing did."""
-
-    def ask(self, question: Question) -> asyncio.Future[bytes | LineFault]:
-        """Send a question; what becomes of it is the result of the future."""
-
-    def close(self, fault: LineFault | None = None) -> None:
-        """Drop the connection without waiting for anybody; an open question gets `fault`, else LineLost."""
-
-
-Dial = Callable[[], Awaitable[Channel]]
-"""Opens a channel. LineLost where that fails; it is cancelled when the line's timeout is over."""
+    def doubt(self) -> None:
+        """A question got no answer: whatever is known of the device may have changed."""
 
 
 class ModbusLine:
-    """One connection to a device or gateway, opened again by whoever wants it open.
+    """What one machine, or one command, has of a connection; opened again by whoever wants it open.
 
     Times are in seconds: `timeout` for connecting and for each whole answer, `pause` between an answer and
     the next question, `connect_pause` between connecting and the first.
     """
 
     def __init__(
-        self, name: str, dial: Dial, *, timeout: float, pause: float = 0.0, connect_pause: float = 0.0
+        self,
+        name: str,
+        dial: Dial,
+        *,
+        timeout: float,
+        pause: float = 0.0,
+        connect_pause: float = 0.0,
+        numbered: bool = True,
     ) -> None:
-        self._name, self._dial, self._timeout = name, dial, timeout
-        self._pause, self._connect_pause = pause, connect_pause
-        self._channel: Channel | None = None
-        self._one_at_a_time = asyncio.Lock()
-        self._ready_at = 0.0
-        self._transaction = 0
-        self._attempt = 0
-        """Goes up with every close, so that a connection that was closed while it opened is not used."""
+        """A line with a connection of its own; `sharing.line_to` makes those that share one."""
+        self._name = name
+        self._timing = Timing(timeout, pause, connect_pause)
+        self._connection: Connection | None = None
+        self.guard: Guard | None = None
+        self._find: Callable[[], Connection] = lambda: Connection(name, dial, numbered=numbered)
+
+    @classmethod
+    def over(cls, name: str, find: Callable[[], Connection], timing: Timing) -> ModbusLine:
+        """A line over the connection that `find` finds once the event loop runs."""
+        line = cls.__new__(cls)
+        line._name, line._find, line._timing, line._connection = name, find, timing, None
+        line.guard = None
+        return line
 
     def __str__(self) -> str:
         return self._name
@@ -64,70 +66,80 @@ class ModbusLine:
     @property
     def connected(self) -> bool:
         """Whether the connection is open as far as anybody knows."""
-        return self._channel is not None and self._channel.usable
+        connection = self._connection
+        return connection is not None and connection.usable and connection.joined(self)
+
+    @property
+    def generation(self) -> int:
+        """Goes up with every attempt to connect, whoever of those that share the connection made it."""
+        return 0 if self._connection is None else self._connection.attempts
+
+    @property
+    def pipeline(self) -> int:
+        """How many questions may be under way at once."""
+        return 1 if self._connection is None else self._connection.pipeline
 
     async def open(self) -> None:
-        """Connect, dropping a connection that was there. LineLost where that fails within the timeout."""
-        self.close()
-        # asyncio closes a dropped socket one turn later, and some devices have room for one connection only.
-        await asyncio.sleep(0)
-        attempt = self._attempt
-        try:
-            async with asyncio.timeout(self._timeout):
-                channel = await self._dial()
-        except TimeoutError as error:
-            raise LineLost(f"no connection to {self} within {self._timeout:g} s") from error
-        if attempt != self._attempt or not channel.usable:
-            channel.close()
-            raise LineLost(f"no connection to {self}: it was closed at once")
-        self._channel = channel
-        self._ready_at = asyncio.get_running_loop().time() + self._connect_pause
+        """Connect, or join those who have. Where nobody shares it, a connection that was there is dropped.
+
+        LineLost or Untrusted where that fails within the timeout.
+        """
+        if self._connection is None:
+            self._connection = self._find()
+        await self._connection.open(self, self._timing)
 
     def close(self) -> None:
-        """Drop the connection, without waiting for anybody."""
-        self._attempt += 1
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        """Let go of the connection, without waiting for anybody; others that share it keep it."""
+        if self._connection is not None:
+            self._connection.leave(self)
 
     async def ask(self, unit: int, table: Table, address: int, count: int) -> bytes:
         """The bytes of `count` registers or bits from `address` on, as the device sent them.
 
         Refused where the device answers with an exception; NoAnswer, BadReply or LineLost where there is no
-        answer to this question. After those the connection is closed, except for WrongCount.
+        answer to this question: what then becomes of the connection is in `connection.py`.
         """
-        async with self._one_at_a_time:
-            channel = await self._rested()
-            # Never 0, which devices send that do not copy it.
-            self._transaction = self._transaction % 0xFFFF + 1
-            try:
-                return await self._exchange(channel, Question(self._transaction, unit, table, address, count))
-            except (Refused, WrongCount):
-                raise
-            except BaseException:
-                # Cancellation too: the answer to this question must not meet the next one.
-                channel.close()
-                raise
-            finally:
-                self._ready_at = asyncio.get_running_loop().time() + self._pause
-
-    async def _rested(self) -> Channel:
-        """The connection, after the pause that the device needs. LineLost where there is none."""
-        wait = self._ready_at - asyncio.get_running_loop().time()
-        if wait > 0 and self.connected:
-            await asyncio.sleep(wait)
-        if self._channel is None or not self._channel.usable:
-            raise LineLost(f"not connected to {self}")
-        return self._channel
-
-    async def _exchange(self, channel: Channel, question: Question) -> bytes:
+        question = partial(register_question, unit, table, address, count)
+        if self.guard is None:
+            return await self.ask_for(unit, question)
+        await self.guard.check()
+        generation = self.generation
         try:
-            async with asyncio.timeout(self._timeout):
-                outcome = await channel.ask(question)
-        except TimeoutError:
-            if channel.skipped:
-                raise BadReply(f"{self} {channel.skipped}") from None
-            raise NoAnswer(f"{self} did not answer within {self._timeout:g} s") from None
-        if isinstance(outcome, LineFault):
-            raise outcome
-        return outcome
+            payload = await self.ask_for(unit, question)
+        except (Refused, WrongCount):
+            raise
+        except LineFault:
+            self.guard.doubt()
+            raise
+        if self.generation != generation:
+            raise LineLost(f"{self} was connected anew before it answered")
+        return payload
+
+    async def ask_for(self, unit: int, question: Callable[[int], Asked]) -> bytes:
+        """As `ask`, unguarded, for the question that `question` makes of a transaction number."""
+        return await (self._connection or self._joined()).ask(self, unit, question)
+
+    async def ask_ahead(self, unit: int, wanted: Sequence[tuple[Table, int, int]]) -> list[bytes | LineFault]:
+        """Ask for as many of `wanted` (table, address, count) as may be under way at once, one at least; the
+        outcomes of the first ones. LineLost or Resting where nothing could be asked."""
+        questions = [partial(register_question, unit, *one) for one in wanted]
+        if self.guard is None:
+            return await self._joined().ask_ahead(self, unit, questions)
+        await self.guard.check()
+        generation = self.generation
+        outcomes = await self._joined().ask_ahead(self, unit, questions)
+        if any(isinstance(one, LineFault) and not isinstance(one, Refused | WrongCount) for one in outcomes):
+            self.guard.doubt()
+        if self.generation != generation:
+            raise LineLost(f"{self} was connected anew before it answered")
+        return outcomes
+
+    def _joined(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._find()
+        return self._connection
+
+
+def register_question(unit: int, table: Table, address: int, count: int, transaction: int) -> Question:
+    """The question for registers or bits, with a transaction number."""
+    return Question(transaction, unit, table, address, count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from edge_agent_drivers.modbus.address import Table
 from edge_agent_drivers.modbus.faults import BadReply, LineFault, Refused, WrongCount
@@ -11,6 +11,34 @@ from edge_agent_drivers.modbus.faults import BadReply, LineFault, Refused, Wrong
 _READ = struct.Struct(">BHH")
 EXCEPTION = 0x80
 """Set in the function code of an answer that says no."""
+
+
+class Asked(Protocol):
+    """What a framing must know of a question: `Question`, or `identification.IdentityQuestion`."""
+
+    @property
+    def transaction(self) -> int:
+        """Counts the questions of a line; only framings that have room for it send it."""
+
+    @property
+    def unit(self) -> int:
+        """Whom it is for."""
+
+    @property
+    def pdu(self) -> bytes:
+        """The bytes that every framing carries: function and what follows."""
+
+    def judge(self, name: str, function: int, content: bytes) -> bytes | LineFault:
+        """What was asked for, or the fault, in an answer whose `content`, never empty, follows `function`.
+
+        Transaction and unit are the framing's to compare; `name` is the device's, for people.
+        """
+
+    def size(self, answer: bytes) -> int | None:
+        """How many bytes an answer has that begins with `answer` (function and on); None: not known yet.
+
+        For framings that do not say it themselves.
+        """
 
 
 class Question(NamedTuple):
@@ -35,6 +63,16 @@ class Question(NamedTuple):
     def answer_bytes(self) -> int:
         """How many bytes of registers or bits the answer must have."""
         return (self.quantity + 7) // 8 if self.table.bits else 2 * self.quantity
+
+    def judge(self, name: str, function: int, content: bytes) -> bytes | LineFault:
+        """The registers or bits in an answer, or the fault."""
+        return judge(name, self, function, content)
+
+    def size(self, answer: bytes) -> int | None:
+        """How many bytes the answer has, by its own byte count."""
+        if answer[:1] and answer[0] & EXCEPTION:
+            return 2
+        return 2 + answer[1] if len(answer) > 1 else None
 
 
 def judge(name: str, question: Question, function: int, content: bytes) -> bytes | LineFault:

@@ -1,8 +1,9 @@
 """Which registers are read in which request. Pure: the same settings always give the same plan.
 
 One greedy pass over the values in order of address: a value joins the block before it when the gap is not
-over `max_gap`, the block stays within the device's maximum, and nothing between them was refused. A value is
-never cut. The result can be printed (`describe`).
+over `max_gap`, the block stays within the device's maximum and within one readable stretch, and nothing
+between them was refused or is a hole. A value is never cut. Where the device wants whole blocks (`block`,
+`blocks`), those take the place of the value's own registers.
 """
 
 from __future__ import annotations
@@ -10,14 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from edge_agent.types import Kind, ReadGroup, Tag
-from edge_agent.units import format_duration
 from edge_agent_drivers.codec import BitDecoder, Field, RegisterDecoder
 from edge_agent_drivers.modbus.address import Table
-from edge_agent_drivers.modbus.settings import ModbusMachine, ModbusTag, tag_fields
-
-MOST_BITS = 2000
-"""Most coils or discrete inputs of one request, by the specification."""
+from edge_agent_drivers.modbus.limits import Barriers, Extent, Limits, Stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +33,6 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Bit:
-    """One named bit: bit `bit` of the value in column `word` goes to `column`."""
-
-    word: int
-    bit: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may cover."""
-
-    registers: int
-    bits: int
-    gap: int
-
-    def of(self, table: Table) -> int:
-        """Most addresses of `table` in one request."""
-        return self.bits if table.bits else self.registers
-
-
-@dataclass(frozen=True, slots=True)
 class Block:
     """One request: `count` addresses from `address` of `table`, with the values that lie in it."""
 
@@ -67,6 +41,8 @@ class Block:
     count: int
     spans: tuple[Span, ...]
     decoder: RegisterDecoder | BitDecoder = field(compare=False, repr=False)
+    whole: bool = False
+    """Never cut and never joined: a block that the device gives only as it is."""
 
     @property
     def payload_bytes(self) -> int:
@@ -77,6 +53,12 @@ class Block:
     def key(self) -> tuple[Table, int, int]:
         """What identifies the request."""
         return self.table, self.address, self.count
+
+    @property
+    def where(self) -> str:
+        """The addresses as they go over the wire, like holding:100-105."""
+        last = self.address + self.count - 1
+        return f"{self.table}:{self.address}" + (f"-{last}" if self.count > 1 else "")
 
     def __str__(self) -> str:
         what = "bits" if self.table.bits else "registers"
@@ -91,124 +73,141 @@ class Block:
         return payload[2 * start : 2 * (start + span.count)].hex(" ", 2).upper()
 
 
-@dataclass(frozen=True, slots=True)
-class GroupPlan:
-    """One read group with where its columns come from."""
-
-    group: ReadGroup
-    spans: tuple[Span, ...]
-    bits: tuple[Bit, ...]
-
-
-def plan_groups(settings: ModbusMachine) -> tuple[GroupPlan, ...]:
-    """The read groups of a machine, one per scan rate, in the order of the configuration."""
-    by_rate: dict[float, list[tuple[str, ModbusTag]]] = {}
-    for name, tag in settings.tags.items():
-        by_rate.setdefault(settings.rate_of(tag), []).append((name, tag))
-    return tuple(_group(settings, every, tags) for every, tags in by_rate.items())
-
-
-def _group(settings: ModbusMachine, every: float, tags: Iterable[tuple[str, ModbusTag]]) -> GroupPlan:
-    columns: list[Tag] = []
-    spans: list[Span] = []
-    bits: list[Bit] = []
-    for name, tag in tags:
-        table, word = tag.address.table, len(columns)
-        address = tag.address.on_wire(settings.address_base)
-        how = None if table.bits else tag_fields(settings, tag)
-        spans.append(Span(name, word, table, address, tag.count, how))
-        columns.append(_word_tag(name, tag))
-        for bit, bit_name in tag.bits.items():
-            bits.append(Bit(word, bit - tag.bit_base, len(columns)))
-            columns.append(Tag(f"{name}.{bit_name}", Kind.STATE, "bool", max_interval=tag.max_interval))
-    return GroupPlan(ReadGroup(tuple(columns), every), tuple(spans), tuple(bits))
-
-
-def _word_tag(name: str, tag: ModbusTag) -> Tag:
-    made = tag.tag(name, tag.wire_type)
-    if not tag.bits or tag.kind is not None:
-        return made
-    # A word of named bits is a state; as a measurement it would go into the health model.
-    return tag.model_copy(update={"kind": Kind.STATE}).tag(name, tag.wire_type)
-
-
-def limits_of(settings: ModbusMachine) -> Limits:
-    """The limits the settings give."""
-    return Limits(
-        registers=settings.max_registers,
-        bits=min(16 * settings.max_registers, MOST_BITS),
-        gap=settings.max_gap,
-    )
+Cuts = frozenset[tuple[Table, int]]
+"""Addresses at which no block may go on."""
+_RANKS = {table: rank for rank, table in enumerate(Table)}
 
 
 def coalesce(
     spans: Iterable[Span],
     limits: Limits,
-    cuts: frozenset[tuple[Table, int]] = frozenset(),
+    cuts: Cuts = frozenset(),
     refused: Sequence[Span] = (),
 ) -> list[Block]:
     """The blocks that read `spans`, in order of table and address.
 
-    A block never begins before a cut and goes on behind it, and never reads across a refused span, however
-    wide a gap the limits allow.
+    A block never begins before a cut and goes on behind it, and never reads across a refused span or a hole,
+    however wide a gap the limits allow.
     """
-    tables = list(Table)
-    ordered = sorted(spans, key=lambda span: (tables.index(span.table), span.address, -span.count))
-    blocks: list[list[Span]] = []
-    end = 0
-    for span in ordered:
-        last = blocks[-1] if blocks else None
-        if last is not None and _joins(last[0], end, span, limits, cuts, refused):
-            last.append(span)
-            end = max(end, span.address + span.count)
-        else:
-            blocks.append([span])
-            end = span.address + span.count
-    return [make_block(block) for block in blocks]
+    return [block.closed() for block in _gather(spans, limits, cuts, refused)]
 
 
-def _joins(
-    first: Span,
-    end: int,
-    span: Span,
+def weigh(spans: Iterable[Span], limits: Limits) -> tuple[int, int]:
+    """How many requests read `spans`, and how many bytes of values come back."""
+    blocks = _gather(spans, limits)
+    counts = ((block.table, block.end - block.start) for block in blocks)
+    return len(blocks), sum((count + 7) // 8 if table.bits else 2 * count for table, count in counts)
+
+
+def _gather(
+    spans: Iterable[Span],
     limits: Limits,
-    cuts: frozenset[tuple[Table, int]],
-    refused: Sequence[Span],
-) -> bool:
-    if span.table is not first.table or (span.table, span.address) in cuts:
-        return False
-    if span.address > end + limits.gap:
-        return False
-    if max(end, span.address + span.count) - first.address > limits.of(span.table):
-        return False
-    return not any(
-        hole.table is span.table and hole.address < span.address and hole.address + hole.count > end
-        for hole in refused
+    cuts: Cuts = frozenset(),
+    refused: Sequence[Span] = (),
+) -> list[_Open]:
+    placed = [(span, limits.extent(span.table, span.address, span.count)) for span in spans]
+    placed.sort(key=_place)
+    barriers = Barriers(
+        [*limits.barriers(), *(Stretch(s.table, s.address, s.address + s.count) for s in refused)]
     )
+    blocks: list[_Open] = []
+    for span, extent in placed:
+        if not (blocks and blocks[-1].takes(span, extent, limits, cuts, barriers)):
+            blocks.append(_Open(span, extent, limits))
+    return blocks
 
 
-def make_block(spans: Sequence[Span]) -> Block:
-    """One block that covers `spans`, which are of one table and in ascending order of address."""
-    table, start = spans[0].table, spans[0].address
-    count = max(span.address + span.count for span in spans) - start
+def _place(one: tuple[Span, Extent]) -> tuple[int, ...]:
+    span, extent = one
+    return _RANKS[span.table], extent.start, -extent.end, span.address, -span.count
+
+
+class _Open:
+    """A block that may still grow."""
+
+    __slots__ = ("end", "region", "spans", "start", "table", "whole")
+
+    def __init__(self, span: Span, extent: Extent, limits: Limits) -> None:
+        self.table, self.spans = span.table, [span]
+        self.start, self.end, self.whole = extent
+        self.region = limits.region(span.table, self.start, self.end)
+
+    def takes(
+        self,
+        span: Span,
+        extent: Extent,
+        limits: Limits,
+        cuts: Cuts,
+        barriers: Barriers,
+    ) -> bool:
+        """Add the value where that is allowed."""
+        if span.table is not self.table:
+            return False
+        if self.whole or extent.whole:
+            if extent != (self.start, self.end, self.whole):
+                return False
+        elif not self._joins(span, extent, limits, cuts, barriers):
+            return False
+        self.end = max(self.end, extent.end)
+        self.spans.append(span)
+        return True
+
+    def _joins(
+        self,
+        span: Span,
+        extent: Extent,
+        limits: Limits,
+        cuts: Cuts,
+        barriers: Barriers,
+    ) -> bool:
+        end = max(self.end, extent.end)
+        return (
+            (span.table, span.address) not in cuts
+            and extent.start <= self.end + limits.gap
+            and end - self.start <= limits.of(span.table)
+            and not barriers.between(span.table, self.end, extent.start)
+            and (not limits.readable or limits.region(span.table, extent.start, extent.end) == self.region)
+        )
+
+    def closed(self) -> Block:
+        return _block(self.spans, Extent(self.start, self.end, self.whole))
+
+
+def make_block(spans: Sequence[Span], limits: Limits | None = None) -> Block:
+    """One block that covers `spans`, which are of one table and in ascending order of address.
+
+    With `limits` it covers the whole blocks that they lie in.
+    """
+    extents = [
+        limits.extent(span.table, span.address, span.count)
+        if limits
+        else Extent(span.address, span.address + span.count, whole=False)
+        for span in spans
+    ]
+    start, end = min(extent.start for extent in extents), max(extent.end for extent in extents)
+    return _block(spans, Extent(start, end, any(extent.whole for extent in extents)))
+
+
+def halves(block: Block, limits: Limits) -> list[Block]:
+    """The block in two, to find what the device refuses; nothing where it cannot be read in parts."""
+    spans = block.spans
+    if block.whole or len(spans) < 2:
+        return []
+    middle = len(spans) // 2
+    # Values in the same whole block stay together: the nearest place where one ends.
+    order = sorted(range(1, len(spans)), key=lambda at: abs(at - middle))
+    for at in order:
+        pieces = [make_block(spans[:at], limits), make_block(spans[at:], limits)]
+        if limits.block != "aligned" or pieces[0].address + pieces[0].count <= pieces[1].address:
+            return pieces
+    return []
+
+
+def _block(spans: Sequence[Span], extent: Extent) -> Block:
+    table, start = spans[0].table, extent.start
     decoder: RegisterDecoder | BitDecoder
     if table.bits:
         decoder = BitDecoder([span.address - start for span in spans])
     else:
         decoder = RegisterDecoder([(span.address - start, span.field) for span in spans if span.field])
-    return Block(table, start, count, tuple(spans), decoder)
-
-
-def describe(groups: Sequence[GroupPlan], limits: Limits) -> str:
-    """The plan as people read it: per group its requests, and what they cost."""
-    lines: list[str] = []
-    for plan in groups:
-        blocks = coalesce(plan.spans, limits)
-        wanted = len({(s.table, s.address + i) for s in plan.spans for i in range(s.count)})
-        wasted = sum(block.count for block in blocks) - wanted
-        lines.append(
-            f"every {format_duration(plan.group.every)}: {len(blocks)} requests, "
-            f"{len(plan.group.tags)} tags, {wasted} addresses read that nobody asked for"
-        )
-        lines += [f"  {block}" for block in blocks]
-    return "\n".join(lines)
+    return Block(table, start, extent.end - start, tuple(spans), decoder, extent.whole)

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 
 from edge_agent.types import Status, Value
 from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.derive import Known
 from edge_agent_drivers.modbus.faults import LineFault
+from edge_agent_drivers.modbus.limits import Limits
 from edge_agent_drivers.modbus.line import ModbusLine
-from edge_agent_drivers.modbus.plan import Bit, Block, Limits, Span
-
-log = logging.getLogger(__name__)
+from edge_agent_drivers.modbus.plan import Block, Span
 
 SEARCH_BUDGET = 32
 """Most extra requests one scan spends on finding refused registers; the search goes on in the next."""
+SILENCES = 3
+"""Most timeouts one scan spends on finding registers that the device is silent about, likewise."""
+
+STRIKES = 3
+"""Scans in a row in which a block fails alone before something is done about it."""
+FIRST_REST = 30.0
+"""Seconds for which it is left alone first; doubles up to `comm.retest`."""
+
+
+@dataclass(slots=True)
+class Quarantined:
+    """What is known of a value that is left out; `until` is on the monotonic clock."""
+
+    status: Status
+    until: float
+
+
+@dataclass(slots=True)
+class Strikes:
+    """What is known of a block that gets no usable answer while others do."""
+
+    status: Status
+    count: int = 0
+    rest: float = FIRST_REST
+    until: float = 0.0
+    sought: bool = False
+    """True for a part of a silent block: the search goes on with it."""
 
 
 @dataclass(slots=True)
@@ -26,16 +52,16 @@ class Device:
     unit: int
     limits: Limits
     retest: float
+    retries: int = 0
+    """How often a question is asked again within a scan that got silence, garbage or "busy"."""
+    known: Known = field(default_factory=dict)
+    """The powers of ten that tags hold for others."""
 
     def lower(self, table: Table, most: int) -> None:
-        """Remember that the device takes no more than `most` addresses of `table` at once."""
-        key = "bits" if table.bits else "registers"
+        """Take no more than `most` addresses of `table` at once from now on."""
         if most < self.limits.of(table):
-            self.limits = replace(self.limits, **{key: most})
-            log.warning(
-                "%s: the device refuses %s requests over %d %s (exception 3): set max_registers: %d",
-                self.machine, table, most, key, most if not table.bits else max(1, most // 16),
-            )  # fmt: skip
+            limits = self.limits
+            self.limits = replace(limits, bits=most) if table.bits else replace(limits, registers=most)
 
 
 @dataclass(slots=True)
@@ -48,23 +74,40 @@ class Row:
     answered: bool = False
     """Whether the device itself answered anything at all, be it with a no."""
     unanswered: int = 0
+    """Questions without an answer."""
+    in_a_row: int = 0
+    """Of these, the last ones, with no answer since."""
     failure: LineFault | None = None
     """The last fault that was not a no of the device."""
     gone: bool = False
     """True once the connection could not be opened again: nothing more is asked."""
     budget: int = SEARCH_BUDGET
-    notes: list[tuple[Block, str]] = field(default_factory=list)
+    silences: int = SILENCES
+    unfinished: bool = False
+    """True where a search for silent registers goes on in the next scan."""
+    notes: list[tuple[Block, LineFault]] = field(default_factory=list)
     """What went wrong with which block; said only where others answered, else the sampler says it."""
 
+    def answer(self) -> None:
+        """The device answered, be it with a no."""
+        self.answered, self.in_a_row = True, 0
+
+    def no_answer(self, fault: LineFault) -> None:
+        """A question got no answer from the device."""
+        self.unanswered += 1
+        self.in_a_row += 1
+        self.failure = fault
+
     def fail(self, spans: tuple[Span, ...], status: Status) -> None:
-        """Give all `spans` the same bad status."""
+        """Give all `spans` the same bad status, but for those that were read already."""
         for span in spans:
-            self.statuses[span.column] = status
+            if self.values[span.column] is None:
+                self.statuses[span.column] = status
 
     def take(self, block: Block, payload: bytes) -> None:
         """Decode the answer to `block` into its columns."""
         values, statuses = block.decoder.decode(payload)
-        self.answered = True
+        self.answer()
         for span, value in zip(block.spans, values, strict=True):
             self.values[span.column] = value
             self.statuses.pop(span.column, None)
@@ -73,13 +116,3 @@ class Row:
         if self.raw is not None:
             for span in block.spans:
                 self.raw[span.column] = block.words(span, payload)
-
-    def expand(self, bit: Bit) -> None:
-        """Give a named bit its value from the word it belongs to."""
-        word = self.values[bit.word]
-        if not isinstance(word, int):
-            self.statuses[bit.column] = self.statuses[bit.word]
-            return
-        self.values[bit.column] = bool(word >> bit.bit & 1)
-        if self.raw is not None:
-            self.raw[bit.column] = str(word >> bit.bit & 1)

@@ -1,48 +1,33 @@
-"""What a Modbus machine and its tags may say in YAML. Imports no protocol library: `check` reads this."""
+"""What a Modbus machine may say in YAML. Imports no protocol library: `check` reads this."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    AliasChoices,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AliasChoices, BeforeValidator, Field, FiniteFloat, model_validator
 
+from edge_agent.contracts.doubt import Doubt
 from edge_agent.contracts.settings import MachineSettings, Name, StrictModel, TagSettings
 from edge_agent.units import Duration
 from edge_agent_drivers import codec
-from edge_agent_drivers.modbus.address import AddressField
+from edge_agent_drivers.modbus import spacing
 from edge_agent_drivers.modbus.endpoint import Endpoint, parse_endpoint
-from edge_agent_drivers.modbus.orders import Order, Orders
-from edge_agent_drivers.scaling import Scaling, linear, two_point
+from edge_agent_drivers.modbus.identity import IdentitySettings
+from edge_agent_drivers.modbus.limits import MOST_BITS, Limits, Stretch
+from edge_agent_drivers.modbus.orders import Orders
+from edge_agent_drivers.modbus.plan import Span, weigh
+from edge_agent_drivers.modbus.ranges import AddressRange, AddressRangeField
+from edge_agent_drivers.modbus.security import TlsSettings
+from edge_agent_drivers.modbus.tagcheck import WHOLE
+from edge_agent_drivers.modbus.tags import MOST_REGISTERS, ModbusTag, Type, located
+from edge_agent_drivers.modbus.watchdog import ModbusWatchdog, armed_tags
+from edge_agent_drivers.scaling import ne43
 
-MOST_REGISTERS = 125
-Type = Literal[
-    "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
-    "float16", "float32", "float64", "bcd16", "bcd32", "string",
-]  # fmt: skip
-
-
-class ScalingSettings(StrictModel):
-    """Two points of a straight line: `raw: [0, 27648], eng: [0, 16]`."""
-
-    raw: tuple[FiniteFloat, FiniteFloat]
-    """Two raw values."""
-    eng: tuple[FiniteFloat, FiniteFloat]
-    """The engineering values that belong to them."""
-
-    @model_validator(mode="after")
-    def _a_line(self) -> Self:
-        if self.raw[0] == self.raw[1] or self.eng[0] == self.eng[1]:
-            raise ValueError("scaling needs two different points, as raw: [0, 27648], eng: [0, 16]")
-        return self
+Problem = tuple[tuple[str, ...], str]
+"""Where it is wrong, and what is wrong."""
 
 
 class CommSettings(StrictModel):
@@ -50,137 +35,43 @@ class CommSettings(StrictModel):
 
     timeout: Duration | None = None
     """How long to wait for an answer; default: the machine's `timeout`."""
-    retries: int = Field(default=0, ge=0)
-    """Not yet: a request that was not answered is asked again at the next scan."""
+    retries: int = Field(default=0, ge=0, le=5)
+    """How often a request is asked again within a scan, after silence, garbage or "busy"."""
+    pipeline: int = Field(default=1, ge=1, le=16)
+    """Most requests under way at once over tcp:// and tls://; more than 1 only where the device says so."""
     pause: Duration = 0.0
     """Least time between an answer and the next request, for slow devices."""
     connect_pause: Duration = 0.0
     """Time between connecting and the first request."""
+    listen: Duration = Field(default=3.0, ge=3.0)
+    """How long a serial line is listened to before the first byte is sent, lest another master is there."""
     retest: Duration = 600.0
     """How often a refused register is tried again."""
 
     @model_validator(mode="after")
-    def _no_retries(self) -> Self:
-        if self.retries:
-            raise ValueError("not yet: leave comm.retries out; the next scan asks again")
+    def _no_pause_ahead(self) -> Self:
+        if self.pause and self.pipeline > 1:
+            raise located(
+                "CommSettings",
+                [(("pipeline",), "requests that are sent ahead leave no pause: leave one out")],
+            )
         return self
 
 
-class ModbusTag(TagSettings):
-    """One value of a Modbus device."""
-
-    address: AddressField
-    """holding:100, input:12, coil:3, discrete:0, or six-digit Modicon notation (400101)."""
-    type: Type | None = None
-    """Default: uint16 for registers, bool for coils and discrete inputs."""
-    length: int | None = Field(default=None, ge=1, le=2 * MOST_REGISTERS)
-    """Length of a string in characters (bytes); two of them in a register."""
-    byte_order: Order | None = None
-    """Of this tag; default: the machine's."""
-    scale: FiniteFloat = 1.0
-    """value = raw * scale + offset."""
-    offset: FiniteFloat = 0.0
-    scaling: ScalingSettings | None = None
-    """Instead of scale and offset: two points."""
-    invalid: list[int | FiniteFloat] = []
-    """Raw values that mean "no value", as 0xFFFF."""
-    bits: dict[int, Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=128)]] = {}
-    """Named bits of a status word: {0: ready}; bit 0 is the least significant. They become TAG.ready."""
-    bit_base: Literal[0, 1] = 0
-    """1 where the manual numbers the bits from one."""
-
-    @property
-    def wire_type(self) -> str:
-        """The type that is read: as written, or the default of the table."""
-        return self.type or ("bool" if self.address.table.bits else "uint16")
-
-    @property
-    def count(self) -> int:
-        """How many registers, or bits of a bit table, the value takes."""
-        return 1 if self.address.table.bits else codec.width(self.wire_type, self.length or 0)
-
-    @property
-    def scaled(self) -> Scaling | None:
-        """The scaling, or None where raw is the value."""
-        if self.scaling is not None:
-            return two_point(self.scaling.raw, self.scaling.eng)
-        if self.scale == 1.0 and self.offset == 0.0:
-            return None
-        return linear(self.scale, self.offset)
-
-    @property
-    def sentinels(self) -> frozenset[float]:
-        """The raw values that mean "no value", as they come out of unpacking."""
-        return frozenset().union(*(codec.sentinels(self.wire_type, value) for value in self.invalid))
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        problems = list(_tag_problems(self))
-        if problems:
-            raise _located("ModbusTag", [((key,), message) for key, message in problems])
-        return self
-
-
-def _tag_problems(tag: ModbusTag) -> Iterator[tuple[str, str]]:
-    type_ = tag.wire_type
-    if tag.address.table.bits and type_ != "bool":
-        yield "type", f"{tag.address.table}s are bits: {type_} needs a register (holding:... or input:...)"
-    if (type_ == "string") != (tag.length is not None):
-        yield (
-            "length",
-            (
-                "a string needs its length in characters, as length: 16"
-                if type_ == "string"
-                else "only strings have a length"
-            ),
-        )
-    if tag.scale == 0:
-        yield "scale", "scale 0 makes every value the same"
-    if tag.scaling is not None and (tag.scale != 1.0 or tag.offset != 0.0):
-        yield "scaling", "write either `scaling` or `scale` and `offset`, not both"
-    if type_ in ("bool", "string"):
-        if tag.scale != 1.0 or tag.offset != 0.0 or tag.scaling is not None:
-            yield "scaling" if tag.scaling is not None else "scale", f"a {type_} has no scale or offset"
-        if tag.invalid:
-            yield "invalid", f"a {type_} has no invalid values"
-    else:
-        yield from _sentinel_problems(tag)
-    yield from _bit_problems(tag)
-
-
-def _sentinel_problems(tag: ModbusTag) -> Iterator[tuple[str, str]]:
-    for value in tag.invalid:
-        try:
-            codec.sentinels(tag.wire_type, value)
-        except ValueError as problem:
-            yield "invalid", str(problem)
-
-
-def _bit_problems(tag: ModbusTag) -> Iterator[tuple[str, str]]:
-    if not tag.bits:
-        return
-    if tag.wire_type not in ("uint16", "int16", "uint32", "int32") or tag.address.table.bits:
-        yield "bits", "named bits need a register of type uint16 or uint32"
-        return
-    if tag.scaled is not None:
-        yield "bits", "a word with named bits has no scale, offset or scaling"
-    highest = 16 * tag.count - 1 + tag.bit_base
-    for bit in tag.bits:
-        if not tag.bit_base <= bit <= highest:
-            yield "bits", f"{tag.wire_type} has bits {tag.bit_base} to {highest}, not {bit}"
-    names = list(tag.bits.values())
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield "bits", f"two bits are named '{name}'"
-
-
-_NOT_YET = {"udp": "UDP", "tls": "TLS", "rtu": "serial lines", "rtu+tcp": "RTU over TCP"}
+def _by_type(written: object) -> object:
+    if isinstance(written, list):
+        raise ValueError("at a machine invalid values go by type: write {uint16: [0xFFFF], int16: [0x8000]}")
+    return written
 
 
 class ModbusMachine(MachineSettings):
     """A Modbus device."""
 
     url: str
-    """tcp://host:port; the port is 502 where it is left out."""
+    """tcp://host:port, udp:// or tls://, rtu+tcp:// for RTU behind a gateway (without a port it is 502, with
+    TLS 802), or a serial line: rtu:///dev/ttyUSB0?baudrate=19200&parity=E."""
+    mode: Literal["poll", "listen"] = "poll"
+    """listen: take the values that another master on the line asks for, and send nothing."""
     unit_id: int = Field(default=1, ge=0, le=255, validation_alias=AliasChoices("unit_id", "unit"))
     """The device behind the address (`unit` is accepted)."""
     byte_order: Orders = "ABCD"
@@ -191,8 +82,35 @@ class ModbusMachine(MachineSettings):
     """Most registers (or 16 coils each) in one request."""
     max_gap: int = Field(default=0, ge=0, le=MOST_REGISTERS)
     """Undeclared addresses that may be read to join two blocks; 0 never reads one."""
+    block: Literal["joined", "exact", "aligned", "single"] = "joined"
+    """How values are read together. joined: neighbours in one request. exact: each value, or each of
+    `blocks`, in a request of its own. aligned: whole blocks of `block_size`. single: each value alone."""
+    block_size: int | None = Field(default=None, ge=2, le=MOST_REGISTERS)
+    """With block: aligned, the registers of one block; blocks begin at multiples of it on the wire."""
+    blocks: list[AddressRangeField] = []
+    """Stretches that are read whole and never with anything else, as input:0-19."""
+    readable: list[AddressRangeField] = []
+    """All that may be read; no request leaves a stretch, and gaps are bridged only inside. [] for all."""
+    holes: list[AddressRangeField] = []
+    """Stretches that are never read, as holding:40-49."""
+    invalid: Annotated[dict[Type, list[int | FiniteFloat]], BeforeValidator(_by_type)] = {}
+    """Raw values that mean "no value", by type, for tags that do not say their own: {uint16: [0xFFFF]}."""
     comm: CommSettings = CommSettings()
+    tls: TlsSettings | None = None
+    """With tls://: whom to trust, and our own certificate."""
+    profile: str | None = None
+    """A bundled device profile, or ./NAME.yaml; brings tags and more, which own settings override."""
+    profile_tags: list[str] | None = None
+    """Only these tags of the profile; default: all."""
+    params: dict[Name, int | FiniteFloat] = {}
+    """What the profile leaves to the engineer, like the decimals set in the device."""
+    identity: IdentitySettings | None = None
+    """What says which device this is, asked on each connection; or `off`."""
+    comm_watchdog: ModbusWatchdog | None = None
+    """What the device does when the agent goes silent; `off` once it is switched off in the device."""
     tags: dict[Name, ModbusTag] = {}
+
+    OFF: ClassVar[Mapping[str, Any]] = {**MachineSettings.OFF, "identity": None}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -201,36 +119,149 @@ class ModbusMachine(MachineSettings):
 
     @property
     def answer_timeout(self) -> float:
-        """Seconds to wait for an answer."""
-        return self.comm.timeout if self.comm.timeout is not None else self.timeout
+        """Seconds to wait for an answer; on a serial line, beside the time that the bytes take."""
+        wait = self.comm.timeout if self.comm.timeout is not None else self.timeout
+        return wait + self.byte_time * (13 + 2 * self.max_registers)
+
+    @property
+    def byte_time(self) -> float:
+        """Seconds that one byte takes on a serial line; 0 on a network."""
+        return self.endpoint.character if self.endpoint.serial else 0.0
 
     def order_of(self, tag: ModbusTag) -> str:
         """The byte order of a tag: its own, else the machine's for its type, else ABCD."""
-        if tag.byte_order is not None:
-            return tag.byte_order
+        return tag.byte_order if tag.byte_order is not None else self.order_for(tag.wire_type)
+
+    def order_for(self, type_: str) -> str:
+        """The machine's byte order for a type."""
         if isinstance(self.byte_order, dict):
-            return self.byte_order.get(tag.wire_type, "ABCD")
+            return self.byte_order.get(type_, "ABCD")
         return self.byte_order
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may cover."""
+
+        def stretches(ranges: list[AddressRange]) -> tuple[Stretch, ...]:
+            return tuple(Stretch(one.table, *one.on_wire(self.address_base)) for one in ranges)
+
+        return Limits(
+            registers=self.max_registers,
+            bits=min(16 * self.max_registers, MOST_BITS),
+            gap=self.max_gap,
+            block=self.block,
+            size=self.block_size or 1,
+            blocks=stretches(self.blocks),
+            readable=stretches(self.readable),
+            holes=stretches(self.never_read),
+        )
+
+    @property
+    def never_read(self) -> list[AddressRange]:
+        """The holes, and the registers whose reading arms the device's watchdog."""
+        return [*self.holes, *(self.comm_watchdog.armed_by if self.comm_watchdog else ())]
+
+    def sentinels_of(self, tag: ModbusTag) -> frozenset[float]:
+        """The raw values of a tag that mean "no value", as they come out of unpacking."""
+        type_ = tag.wire_type
+        written = tag.invalid if tag.invalid is not None else self.invalid.get(type_, [])  # type: ignore[call-overload]
+        return frozenset().union(*(codec.sentinels(type_, value) for value in written))
+
+    @property
+    def points(self) -> Mapping[str, TagSettings]:
+        """Every tag by name, named bits among them, each with what it says itself."""
+        found: dict[str, TagSettings] = dict(self.tags)
+        for name, tag in self.tags.items():
+            for _, _, bit in tag.named_bits:
+                found[f"{name}.{bit.name}"] = TagSettings(
+                    label=bit.label, description=bit.description, alarm=bit.alarm
+                )
+        return found
+
+    def serial_line(self) -> tuple[str, str] | None:
+        """The serial port and its settings, as ("/dev/ttyUSB0", "19200 baud, 8E1")."""
+        line = self.endpoint
+        if not line.serial:
+            return None
+        return line.host, f"{line.baudrate} baud, {line.bytesize}{line.parity}{line.stopbits}"
+
+    def traffic(self) -> Mapping[float, tuple[int, int]]:
+        """Scan rate -> requests that its tags take, and bytes of values that come with their answers."""
+        spans: dict[float, list[Span]] = {}
+        for name, tag in self.tags.items():
+            address = tag.address.on_wire(self.address_base)
+            span = Span(name, 0, tag.address.table, address, tag.count, None)
+            spans.setdefault(self.rate_of(tag), []).append(span)
+        limits = self.limits
+        return {every: weigh(members, limits) for every, members in spans.items()}
+
+    def doubts(self, name: str, state: Path | None) -> Iterator[Doubt]:
+        """Values of different types on the same registers."""
+        yield from super().doubts(name, state)
+        yield from spacing.overlaps(self)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        problems = [*self._url_problems(), *self._tag_problems()]
+        problems = [
+            *self._url_problems(),
+            *self._profile_problems(),
+            *self._invalid_problems(),
+            *self._tag_problems(),
+            *self._name_problems(),
+            *self._factor_problems(),
+            *armed_tags(self.comm_watchdog if self.mode == "poll" else None, self.tags, self.address_base),
+        ]
+        # Where a tag lies is judged once it is known to lie anywhere.
+        problems = problems or list(spacing.problems(self))
         if problems:
-            raise _located("ModbusMachine", problems)
+            raise located("ModbusMachine", problems)
         return self
 
-    def _url_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        scheme = self.url.partition("://")[0]
-        if scheme in _NOT_YET:
-            yield ("url",), f"not yet: {scheme}:// ({_NOT_YET[scheme]}); only tcp://host:port works"
-            return
+    def _profile_problems(self) -> Iterator[Problem]:
+        if self.mode == "listen" and self.identity is not None:
+            yield ("identity",), "who only listens cannot ask which device it is: write identity: off"
+        if self.profile is None:
+            for key in ("params", "profile_tags"):
+                if key in self.model_fields_set:
+                    yield (key,), f"'{key}' belongs to a device profile; add profile: NAME, or remove it"
+
+    def _url_problems(self) -> Iterator[Problem]:
         try:
-            parse_endpoint(self.url)
+            endpoint = parse_endpoint(self.url)
         except ValueError as problem:
             yield ("url",), str(problem)
+            return
+        if endpoint.scheme in ("rtu", "rtu+tcp") and self.unit_id == 0:
+            yield ("unit_id",), "0 is for everybody on a serial line, and nobody answers: write 1 to 247"
+        elif endpoint.scheme in ("rtu", "rtu+tcp") and self.unit_id > 247:
+            yield ("unit_id",), f"no device of a serial line has the number {self.unit_id}: write 1 to 247"
+        if self.tls is not None and endpoint.scheme != "tls":
+            yield ("tls",), f"{endpoint.scheme}:// has no TLS: write tls://{endpoint}, or leave tls out"
+        if self.mode == "listen" and endpoint.scheme not in ("rtu", "rtu+tcp"):
+            yield (
+                ("mode",),
+                f"on {endpoint.scheme}:// nobody else is heard: listen needs rtu:// or rtu+tcp://",
+            )
+        if "listen" in self.comm.model_fields_set and not endpoint.serial:
+            yield ("comm", "listen"), "only a serial line (rtu://) is listened to first: leave listen out"
+        if self.comm.pipeline > 1 and endpoint.scheme not in ("tcp", "tls"):
+            yield (
+                ("comm", "pipeline"),
+                f"{endpoint.scheme}:// carries one request at a time: leave pipeline out",
+            )
 
-    def _tag_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        names = set(self.tags)
+    def _invalid_problems(self) -> Iterator[Problem]:
+        for type_, values in self.invalid.items():
+            if type_ in ("bool", "string"):
+                yield ("invalid", type_), f"a {type_} has no invalid values"
+                continue
+            for value in values:
+                try:
+                    codec.sentinels(type_, value)
+                except ValueError as problem:
+                    yield ("invalid", type_), str(problem)
+
+    def _tag_problems(self) -> Iterator[Problem]:
         for name, tag in self.tags.items():
             first = tag.address.on_wire(self.address_base)
             place = ("tags", name)
@@ -247,31 +278,54 @@ class ModbusMachine(MachineSettings):
                     f"{tag.wire_type} takes {tag.count} registers, max_registers is {self.max_registers}, "
                     "and a value is never read in two pieces: raise max_registers if the device allows it",
                 )
-            for bit in tag.bits.values():
-                if (full := f"{name}.{bit}") in names:
-                    yield (*place, "bits"), f"a bit would be named {full}, as another tag already is"
+
+    def _name_problems(self) -> Iterator[Problem]:
+        seen = set(self.tags)
+        for name, tag in self.tags.items():
+            for key, made in tag.derived(name):
+                if made in seen:
+                    what = "a bit would be" if key == "bits" else "something would be"
+                    yield ("tags", name, key), f"{what} named {made}, as another tag already is"
+                seen.add(made)
+
+    def _factor_problems(self) -> Iterator[Problem]:
+        for name, tag in self.tags.items():
+            if tag.factor is None:
+                continue
+            place = ("tags", name, "scale_from" if tag.scale_from else "decimals_from")
+            other = self.tags.get(tag.factor)
+            if tag.factor == name:
+                yield place, "a tag cannot hold its own scale; name the tag of the register that holds it"
+            elif other is None:
+                yield place, f"this machine has no tag '{tag.factor}'{did_you_mean(tag.factor, self.tags)}"
+            elif other.wire_type not in WHOLE:
+                yield place, f"'{tag.factor}' is a {other.wire_type}; a power of ten is a whole number"
+            elif other.scaled is not None or other.factor is not None:
+                yield place, f"'{tag.factor}' has a scale itself; a power of ten is read as it is"
 
 
-def _located(title: str, problems: list[tuple[tuple[str, ...], str]]) -> ValidationError:
-    """Several problems, each at its own place below the model being validated."""
-    return ValidationError.from_exception_data(
-        title,
-        [
-            InitErrorDetails(
-                type=PydanticCustomError("value_error", "{text}", {"text": text}), loc=loc, input=loc[-1]
-            )
-            for loc, text in problems
-        ],
-    )
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...` where a known word is near, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def tag_fields(settings: ModbusMachine, tag: ModbusTag) -> codec.Field:
-    """How the codec reads a register tag."""
+def tag_fields(settings: ModbusMachine, tag: ModbusTag, *, exponent: bool = False) -> codec.Field:
+    """How the codec reads a register tag; `exponent`: it holds the power of ten of another."""
+    invalid = settings.sentinels_of(tag)
+    if exponent and tag.wire_type == "int16" and tag.invalid is None:
+        # SunSpec's "not implemented".
+        invalid |= {-0x8000}
+    # With a power of ten from elsewhere, scale and range have to wait until that is known.
+    deferred = tag.factor is not None
     return codec.Field(
         type=tag.wire_type,
         length=tag.length or 0,
         order=settings.order_of(tag),
-        scaling=tag.scaled,
-        invalid=tag.sentinels,
-        range=tag.range if tag.wire_type not in ("bool", "string") else None,
+        layout=tag.layout,
+        mask=tag.mask,
+        scaling=None if deferred else tag.scaled,
+        invalid=invalid,
+        range=tag.range if not deferred and tag.wire_type not in ("bool", "string") else None,
+        signal=ne43(tag.scaling.eng if tag.scaling else None) if tag.signal else None,
     )

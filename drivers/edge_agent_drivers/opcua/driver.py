@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,24 @@ from edge_agent.clock import Clock, Stamp
 from edge_agent.contracts.plugs import Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, DeviceUnreachable
-from edge_agent.types import ReadGroup, Reason, SampleBatch, bad
-from edge_agent_drivers.opcua.items import Batches, Item, Pending, Timing
-from edge_agent_drivers.opcua.requests import Wanted
+from edge_agent.types import ConditionReport, ReadGroup, SampleBatch
+from edge_agent_drivers.opcua.access import Access
+from edge_agent_drivers.opcua.conditions import Conditions
+from edge_agent_drivers.opcua.inquiry import answer
+from edge_agent_drivers.opcua.items import Batches, Item, Timing, Wish, complain
+from edge_agent_drivers.opcua.lookup import look_up
+from edge_agent_drivers.opcua.monitoring import Monitoring
 from edge_agent_drivers.opcua.session import Session
-from edge_agent_drivers.opcua.settings import OpcuaMachine
-from edge_agent_drivers.opcua.status import FILTER_REFUSED, status_of
-from edge_agent_drivers.opcua.variants import describe, interpret
+from edge_agent_drivers.opcua.settings import OpcuaMachine, OpcuaTag
+from edge_agent_drivers.opcua.structures import Types
+from edge_agent_drivers.opcua.variants import Part, describe, interpret
 
 log = logging.getLogger(__name__)
 
-RETEST = 600.0
-"""Seconds after which a node the server did not know is tried again."""
-_SLOWEST_PUBLISHING = 5.0
-"""Seconds between signs of life where tags are sampled more slowly than this."""
 _OVERFLOW = 0x480
 """Info bits of a status code: the server's queue overflowed."""
+_SHORTEST_QUEUE = 10
+_QUEUE_OF_EVERY_CHANGE = 100
 
 
 class OpcuaDriver(Driver):
@@ -45,93 +45,52 @@ class OpcuaDriver(Driver):
             raise ConfigError([f"machine {machine}: these are not the settings of an opcua machine"])
         super().__init__(machine, settings, clock, state)
         self._machine, self._settings, self._clock = machine, settings, clock
-        self._state = state
+        self._access = Access(machine, settings.url, settings.security, state)
         self._stamp = Stamp(clock)
         self._timing = Timing(clock, settings.timestamp, settings.max_skew)
         self._groups, self._items = _plan(settings)
-        self._pending = {group.every: Pending() for group in self._groups}
-        # A notification carries a handle: the position in this list.
-        self._flat = [(item, group) for group in self._groups for item in self._items[group.every]]
+        self._types = Types()
+        count = sum(len(items) for items in self._items.values())
+        self._conditions = Conditions(machine, count, clock) if settings.conditions else None
+        self._monitoring = Monitoring(machine, self._groups, self._items, self._types, self._conditions)
         self._session: Session | None = None
         self._subscribing = settings.mode == "subscribe"
-        self._awaited: set[str] = set()
-        self._all_heard = asyncio.Event()
-        self._retest_at = 0.0
 
     @property
     def groups(self) -> tuple[ReadGroup, ...]:
         """The read groups, one per scan rate, in the order of the configuration."""
         return self._groups
 
+    def describe(self) -> str:
+        """How the server is read, for people: what was asked for, and what the server made of it."""
+        lines = self._monitoring.describe(self._session) if self._subscribing else []
+        for item in (item for items in self._items.values() for item in items):
+            lines.append(_line(item) if self._subscribing else f"{item.name} ({item.ref}): polled")
+        return "\n".join(lines)
+
     async def connect(self) -> None:
         """Open a session and subscribe. DeviceUnreachable or DeviceRefused where that fails."""
         await self.close()
         settings = self._settings
-        session = Session(self._machine, settings.url, settings.security, settings.timeout, self._state)
+        session = Session(self._machine, settings.url, self._access, settings.timeout)
         await session.open()
         self._session = session
         self._timing.set_server_time(session.server_time)
         try:
-            for item, _ in self._flat:
-                self._resolve(item, session)
+            items = [item for group in self._items.values() for item in group]
+            for item in items:
+                item.forget()
+            self._types.forget()
+            await look_up(self._machine, session, items, self._types)
+            self._monitoring.wait_to_retest()
+            session.listen(self._monitoring.every, self._monitoring)
             if self._subscribing:
-                await self._subscribe(session)
+                await self._monitoring.begin(session)
+            if self._conditions is not None:
+                await self._conditions.begin(session)
         except BaseException:
             await self.close()
             raise
-
-    def _resolve(self, item: Item, session: Session) -> None:
-        item.forget()
-        item.node = session.resolve(item.ref)
-        if item.node is None:
-            item.trouble = bad(Reason.CONFIG_ERROR)
-            self._say(item, f"the server has no namespace {item.ref.uri}")
-
-    async def _subscribe(self, session: Session) -> None:
-        known = self._wanted(lambda item: item.node is not None)
-        self._awaited = set()
-        self._all_heard.clear()
-        self._retest_at = time.monotonic() + RETEST
-        if not known:
-            return
-        every = min(_SLOWEST_PUBLISHING, *(group.every for group in self._groups))
-        self._awaited = {item.tag.name for item, _ in known}
-        codes = await session.subscribe(every, [wanted for _, wanted in known], self._notify)
-        await self._accept(session, known, codes)
-
-    def _wanted(self, which: Callable[[Item], bool]) -> list[tuple[Item, Wanted]]:
-        return [
-            (item, Wanted(handle, item.node, group.every, item.tag.deadband))
-            for handle, (item, group) in enumerate(self._flat)
-            if which(item)
-        ]
-
-    async def _accept(self, session: Session, asked: list[tuple[Item, Wanted]], codes: list[int]) -> None:
-        """Take note of which items the server monitors; ask again without deadband where it cannot filter."""
-        again: list[tuple[Item, Wanted]] = []
-        for (item, wanted), code in zip(asked, codes, strict=True):
-            if code & 0xFFFF0000 in FILTER_REFUSED and wanted.deadband:
-                again.append((item, Wanted(wanted.handle, wanted.node, wanted.sampling, 0.0)))
-                self._say(item, "the server cannot filter it by deadband; it sends every change")
-            elif code & 0x80000000:
-                item.trouble = status_of(code)
-                self._awaited.discard(item.tag.name)
-                self._say(item, f"the server refuses to monitor it: 0x{code:08X}, {item.trouble.reason}")
-            else:
-                item.trouble = None
-        if again:
-            await self._accept(session, again, await session.monitor([wanted for _, wanted in again]))
-        if not self._awaited:
-            self._all_heard.set()
-
-    def _notify(self, handle: int, sent: Any) -> None:
-        if handle >= len(self._flat):
-            return
-        item, group = self._flat[handle]
-        self._pending[group.every].put(item, sent)
-        self._awaited.discard(item.tag.name)
-        if not self._awaited:
-            self._all_heard.set()
 
     async def read(self, group: ReadGroup, *, raw: bool = False) -> list[SampleBatch]:
         """By polling one scan; by subscription all that came since the last call, and what is held.
@@ -140,6 +99,8 @@ class OpcuaDriver(Driver):
         """
         if self._session is None:
             raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._settings.url}")
+        if self._conditions is not None:
+            await self._conditions.keep_up(self._session)
         batches = Batches(self._machine, group, self._stamp, raw)
         if raw or not self._subscribing:
             await self._poll(self._session, group, batches)
@@ -147,28 +108,29 @@ class OpcuaDriver(Driver):
             await self._drain(self._session, group, batches)
         return batches.made()
 
+    def conditions(self) -> ConditionReport | None:
+        """What the server's own alarms have become since the last call; None where nothing is new."""
+        return self._conditions.report() if self._conditions is not None else None
+
     async def _poll(self, session: Session, group: ReadGroup, batches: Batches) -> None:
         session.check()
+        if not self._subscribing:
+            await self._monitoring.retest(session, subscribing=False)
         items = self._items[group.every]
         asked = [item for item in items if item.node is not None]
         for item in items:
-            if item.node is None and item.trouble is not None:
-                batches.add(item.column, None, None, item.trouble)
+            if item.node is None:
+                _pass_on_trouble(item, batches)
         for item, sent in zip(asked, await session.read([item.node for item in asked]), strict=True):
             self._take(item, sent, batches)
 
     async def _drain(self, session: Session, group: ReadGroup, batches: Batches) -> None:
-        pending = self._pending[group.every]
+        pending = self._monitoring.pending[group.every]
         if not pending:
             # What came before the connection broke is passed on first; the break is told next time.
             session.check()
-        if not self._all_heard.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.timeout):
-                    await self._all_heard.wait()
-            # Only the first read waits; a node that has nothing to say must not slow the others down.
-            self._all_heard.set()
-        await self._retest(session)
+        await self._monitoring.first_values(self._settings.timeout)
+        await self._monitoring.retest(session, subscribing=True)
         await self._confirm(session, group, batches)
         for item, sent in pending.take():
             self._take(item, sent, batches)
@@ -184,59 +146,100 @@ class OpcuaDriver(Driver):
         leaves the deadband.
         """
         now = self._clock.now()
-        pending = self._pending[group.every]
-        due = [item for item in self._items[group.every] if item.due(now) and not pending.has(item)]
+        due = [item for item in self._items[group.every] if item.due(now)]
+        if due:
+            waiting = self._monitoring.pending[group.every].columns()
+            due = [item for item in due if item.column not in waiting]
         held = [item for item in due if item.trouble is None and item.node is not None]
         for item in due:
             if item.trouble is not None:
                 item.emitted = now
-                batches.add(item.column, None, None, item.trouble)
+                _pass_on_trouble(item, batches)
         if held:
             for item, sent in zip(held, await session.read([item.node for item in held]), strict=True):
                 self._take(item, sent, batches)
 
     def _take(self, item: Item, sent: Any, batches: Batches) -> None:
-        reading = interpret(sent, item.tag.type, item.tag.range)
-        moment, status = self._timing.choose(item, reading)
+        raw = describe(sent) + item.remarks() if batches.raw else ""
+        readings = [interpret(sent, part, self._types.decode) for part in item.parts]
+        chosen = [self._timing.choose(item, reading) for reading in readings]
         if not batches.raw:
             # A scan for a person to look at is an extra one: it must not pass for the one that is stored.
-            item.heard(status, self._timing.theirs(reading), self._clock.now())
-        if reading.note:
-            self._say(item, reading.note)
-        elif sent.StatusCode is not None and sent.StatusCode.value & _OVERFLOW == _OVERFLOW:
-            self._say(item, "the server's queue overflowed and lost values: read faster, or set a deadband")
-        batches.add(item.column, moment, reading.value, status, describe(sent) if batches.raw else "")
+            item.heard(chosen[0][1], self._timing.theirs(readings[0]), self._clock.now())
+        self._remark(item, sent, [reading.note for reading in readings if reading.note])
+        for offset, (reading, (moment, status)) in enumerate(zip(readings, chosen, strict=True)):
+            batches.add(item.column + offset, moment, reading.value, status, raw)
 
-    async def _retest(self, session: Session) -> None:
-        if time.monotonic() < self._retest_at:
-            return
-        self._retest_at = time.monotonic() + RETEST
-        refused = self._wanted(lambda item: item.node is not None and item.trouble is not None)
-        if refused:
-            await self._accept(session, refused, await session.monitor([wanted for _, wanted in refused]))
+    def _remark(self, item: Item, sent: Any, notes: list[str]) -> None:
+        if sent.StatusCode is not None and sent.StatusCode.value & _OVERFLOW == _OVERFLOW:
+            item.overflows += 1
+            if item.overflows == 1:
+                log.warning(
+                    "%s: %s (%s): the server's queue overflowed and lost values: read faster, or set a"
+                    " deadband or a longer queue_size",
+                    self._machine, item.name, item.ref,
+                )  # fmt: skip
+        if notes:
+            complain(self._machine, item, notes[0])
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Look at the address space for `browse` (inquiry.py)."""
+        if self._session is None:
+            raise DeviceUnreachable(f"machine {self._machine}: not connected to {self._settings.url}")
+        return await answer(self._session, question)
 
     async def close(self) -> None:
         """End the session; harmless where there is none."""
         session, self._session = self._session, None
-        for pending in self._pending.values():
-            pending.take()
+        self._monitoring.end()
         if session is not None:
             await session.close()
 
-    def _say(self, item: Item, what: str) -> None:
-        if item.said != what:
-            item.said = what
-            log.warning("%s: %s (%s): %s", self._machine, item.tag.name, item.ref, what)
+
+def _pass_on_trouble(item: Item, batches: Batches) -> None:
+    if item.trouble is not None:
+        for offset in range(len(item.tags)):
+            batches.add(item.column + offset, None, None, item.trouble)
+
+
+def _line(item: Item) -> str:
+    """One item, what was asked for and what the server made of it."""
+    wish, granted = item.wish, item.granted
+    asked = f"sampled every {wish.sampling:g} s, queue {wish.queue}"
+    if wish.percent is not None:
+        asked += f", deadband {wish.percent:g} % of the node's EURange"
+    elif wish.deadband:
+        asked += f", deadband {wish.deadband:g}"
+    if granted is not None and not granted.refused:
+        asked += f"; the server: {granted.sampling:g} s, queue {granted.queue}"
+    elif item.trouble is not None:
+        asked += f"; not read: {item.trouble.reason}"
+    overflows = f"; overflowed {item.overflows} times" if item.overflows else ""
+    return f"{item.name} ({item.ref}): {asked}{overflows}"
 
 
 def _plan(settings: OpcuaMachine) -> tuple[tuple[ReadGroup, ...], dict[float, list[Item]]]:
     """The read groups by scan rate, in the order of the configuration, and their items."""
     items: dict[float, list[Item]] = {}
     for name, tag in settings.tags.items():
-        group = items.setdefault(settings.rate_of(tag), [])
-        group.append(Item(tag.runtime(name), tag.node, len(group)))
+        every = settings.rate_of(tag)
+        group = items.setdefault(every, [])
+        column = group[-1].column + len(group[-1].tags) if group else 0
+        group.append(_item(name, tag, column, every))
     by_exception = settings.mode == "subscribe"
     groups = tuple(
-        ReadGroup(tuple(item.tag for item in group), every, by_exception) for every, group in items.items()
+        ReadGroup(tuple(tag for item in group for tag in item.tags), every, by_exception)
+        for every, group in items.items()
     )
     return groups, items
+
+
+def _item(name: str, tag: OpcuaTag, column: int, every: float) -> Item:
+    tags = tag.runtime(name)
+    parts = tuple(Part(tag.value_type, tag.range, steps) for _, steps in tag.suffixes())
+    sampling = every if tag.sampling is None else tag.sampling
+    queue = _QUEUE_OF_EVERY_CHANGE if sampling == 0 else max(_SHORTEST_QUEUE, math.ceil(2 * every / sampling))
+    # A structure changes with any of its fields: the agent filters those.
+    structured = any(isinstance(step, str) for part in parts for step in part.steps)
+    wish = Wish(sampling, tag.queue_size or queue, 0.0 if structured else tag.deadband_units, tag.percent)
+    return Item(tags, parts, tag.place, column, wish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,22 +10,45 @@ from typing import Any
 from edge_agent.clock import SECOND, Clock, Stamp
 from edge_agent.types import GOOD, ReadGroup, Reason, SampleBatch, Status, Tag, Value, uncertain
 from edge_agent_drivers.opcua.nodeid import NodeRef
-from edge_agent_drivers.opcua.variants import Reading
+from edge_agent_drivers.opcua.path import BrowsePath
+from edge_agent_drivers.opcua.variants import Part, Reading
+
+log = logging.getLogger(__name__)
 
 SKEWED = uncertain(Reason.CLOCK_SKEW)
 MOST_PENDING = 50_000
 """Notifications kept between two reads; more than that means nobody reads."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a node is to be monitored."""
+
+    sampling: float = 1.0
+    """Seconds."""
+    queue: int = 10
+    deadband: float = 0.0
+    """In engineering units, as far as the agent knows them."""
+    percent: float | None = None
+    """Instead, of the range the node has on the server."""
+
+
 @dataclass(slots=True)
 class Item:
     """One configured node and what is known of it."""
 
-    tag: Tag
-    ref: NodeRef
+    tags: tuple[Tag, ...]
+    """One, or one for each element or field that is wanted."""
+    parts: tuple[Part, ...]
+    """What of the value each tag is."""
+    ref: NodeRef | BrowsePath
     column: int
+    """Of the first tag; the others follow."""
+    wish: Wish = field(default_factory=Wish)
     node: Any = None
     """The node id on this server, once it is resolved."""
+    granted: Any = None
+    """What the server made of the wish to monitor it."""
     trouble: Status | None = None
     """Why it is not read at all: no such namespace, no such node."""
     said: str = ""
@@ -34,11 +58,32 @@ class Item:
     theirs: int | None = None
     """The time the server gave for the last reading, to tell a new value from a held one."""
     emitted: int = 0
-    """When it was last passed on, by the agent's clock (ns)."""
+    """When it was last passed on, by the agent's clock (ns); 0 where it must be read again."""
+    overflows: int = 0
+    """How often the server's queue for it overflowed."""
+
+    @property
+    def name(self) -> str:
+        """Its first tag."""
+        return self.tags[0].name
+
+    @property
+    def gone(self) -> bool:
+        """Whether the server does not know the node, and may do so later."""
+        return self.trouble is not None or (
+            self.status is not None and self.status.reason is Reason.ILLEGAL_ADDRESS
+        )
+
+    def remarks(self) -> str:
+        """What the server does otherwise than asked, for people, to be appended; or nothing."""
+        granted = self.granted
+        slower = granted is not None and not granted.refused and granted.sampling > self.wish.sampling + 0.001
+        sampled = f"; sampled every {granted.sampling:g} s, not {self.wish.sampling:g} s" if slower else ""
+        return sampled + (f"; queue overflowed {self.overflows} times" if self.overflows else "")
 
     def forget(self) -> None:
         """Start over with a new connection."""
-        self.node = self.trouble = self.status = self.theirs = None
+        self.node = self.granted = self.trouble = self.status = self.theirs = None
         self.emitted = 0
 
     def heard(self, status: Status, theirs: int | None, now: int) -> None:
@@ -51,7 +96,7 @@ class Item:
         """Whether a held value, or a standing trouble, is to be passed on again."""
         if self.status is None and self.trouble is None:
             return False
-        return not self.emitted or now - self.emitted >= self.tag.max_interval * SECOND
+        return not self.emitted or now - self.emitted >= self.tags[0].max_interval * SECOND
 
 
 @dataclass(slots=True)
@@ -100,6 +145,13 @@ class Timing:
 
     def _near(self, theirs: int, now: int) -> bool:
         return abs(theirs - now) <= self.max_skew * self.clock.rate * SECOND
+
+
+def complain(machine: str, item: Item, what: str) -> None:
+    """Log something about an item, unless it was the last thing said of it."""
+    if item.said != what:
+        item.said = what
+        log.warning("%s: %s (%s): %s", machine, item.name, item.ref, what)
 
 
 Cell = tuple[Value | None, Status, str]
@@ -164,9 +216,9 @@ class Pending:
         self._waiting.clear()
         return taken
 
-    def has(self, item: Item) -> bool:
-        """Whether a notification for `item` is waiting."""
-        return any(waiting is item for waiting, _ in self._waiting)
+    def columns(self) -> set[int]:
+        """The columns of the items that notifications are waiting for."""
+        return {item.column for item, _ in self._waiting}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)

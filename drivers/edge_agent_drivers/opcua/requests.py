@@ -15,9 +15,34 @@ class Wanted:
     handle: int
     node: ua.NodeId
     sampling: float
-    """Seconds."""
-    deadband: float
-    """Absolute, in the node's units; 0 for none."""
+    """Seconds; 0 is every change, where the server can."""
+    deadband: float = 0.0
+    """0 for none."""
+    percent: bool = False
+    """Whether `deadband` is in percent of the node's EURange, else in its units."""
+    queue: int = 10
+    """Values the server keeps between two publishings."""
+    events: ua.EventFilter | None = None
+    """For events of the node instead of its value: which, and what of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What the server made of one wanted item."""
+
+    code: int
+    """Its status code; 0 where it is monitored."""
+    subscription: int = 0
+    item: int = 0
+    """The server's number of the item."""
+    sampling: float = 0.0
+    """Seconds, as revised by the server."""
+    queue: int = 0
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server does not monitor it."""
+        return bool(self.code & 0x80000000)
 
 
 def subscription(every: float) -> ua.CreateSubscriptionParameters:
@@ -34,18 +59,20 @@ def subscription(every: float) -> ua.CreateSubscriptionParameters:
 
 
 def monitored_item(wanted: Wanted) -> ua.MonitoredItemCreateRequest:
-    """The request to monitor one node's value, with a deadband where one is wanted."""
+    """The request to monitor one node's value, with a deadband where one is wanted, or its events."""
     parameters = ua.MonitoringParameters()
     parameters.ClientHandle = wanted.handle
     parameters.SamplingInterval = 1000 * wanted.sampling
-    parameters.QueueSize = 10
+    parameters.QueueSize = wanted.queue
     parameters.DiscardOldest = True
     if wanted.deadband > 0:
-        parameters.Filter = ua.DataChangeFilter(
-            ua.DataChangeTrigger.StatusValue, int(ua.DeadbandType.Absolute), wanted.deadband
-        )
+        kind = ua.DeadbandType.Percent if wanted.percent else ua.DeadbandType.Absolute
+        parameters.Filter = ua.DataChangeFilter(ua.DataChangeTrigger.StatusValue, int(kind), wanted.deadband)
+    attribute = AttributeIds.Value
+    if wanted.events is not None:
+        parameters.Filter, attribute = wanted.events, AttributeIds.EventNotifier
     request = ua.MonitoredItemCreateRequest()
-    request.ItemToMonitor = ua.ReadValueId(wanted.node, AttributeIds.Value)
+    request.ItemToMonitor = ua.ReadValueId(wanted.node, attribute)
     request.MonitoringMode = ua.MonitoringMode.Reporting
     request.RequestedParameters = parameters
     return request

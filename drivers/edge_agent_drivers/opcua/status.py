@@ -9,6 +9,7 @@ from edge_agent.types import GOOD, Quality, Reason, Status, bad, uncertain
 _BAD: Mapping[int, Reason] = {
     0x80040000: Reason.COMM_FAILURE,  # BadResourceUnavailable
     0x80050000: Reason.COMM_FAILURE,  # BadCommunicationError
+    0x80070000: Reason.INVALID_VALUE,  # BadDecodingError
     0x800A0000: Reason.TIMEOUT,  # BadTimeout
     0x800D0000: Reason.NOT_CONNECTED,  # BadServerNotConnected
     0x801F0000: Reason.CONFIG_ERROR,  # BadUserAccessDenied
@@ -47,6 +48,9 @@ _SEVERITY, _CODE = 0xC0000000, 0xFFFF0000
 
 FILTER_REFUSED = frozenset({0x80440000, 0x80450000, 0x808E0000})
 """What a server answers where it cannot filter a node by deadband."""
+
+FULL = frozenset({0x80DB0000, 0x80770000})
+"""BadTooManyMonitoredItems, BadTooManySubscriptions."""
 
 
 def status_of(code: int) -> Status:
