@@ -38,7 +38,7 @@ def require_writable(folder: Path) -> None:
         raise StoreError(f"the state folder {folder} cannot be made: {error.strerror}") from error
     for path in _ours(folder):
         wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
-        if os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids):
+        if os.access(path, wanted, effective_ids=bool(os.supports_effective_ids)):
             continue
         if os.statvfs(path).f_flag & os.ST_RDONLY:
             raise StoreError(
