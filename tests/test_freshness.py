@@ -43,7 +43,7 @@ def test_a_tag_without_a_value_stays_where_it_was() -> None:
 
 
 def test_nothing_is_acknowledged_that_still_waits_in_the_backlog() -> None:
-    """After an outage what is live goes first: a slow tag's row from the outage is not taken for delivered."""
+    """What is live goes first: a slow tag's row from the outage is not taken for delivered."""
     tags = TagFreshness([*FAST, *SLOW])
     tags.committed(SLOW, 1, (), range(1, 2))
     tags.committed(FAST, 2, (), range(2, 3))
