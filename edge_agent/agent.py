@@ -13,14 +13,15 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__, control
 from edge_agent.alarms.store import AlarmStore, retired
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import ConfigError, told
+from edge_agent.errors import ConfigError, EdgeAgentError, told
+from edge_agent.pipeline.bufferdesk import BufferDesk
 from edge_agent.pipeline.clockgate import ClockTrust
 from edge_agent.pipeline.machine import MachineLine, Shared
 from edge_agent.pipeline.observer import Observer, Observers
@@ -32,6 +33,10 @@ from edge_agent.settings.models import Configuration, WebSettings
 from edge_agent.settings.state import state_folder
 from edge_agent.types import Alert
 from edge_agent.vitals import BufferLevel, Vitals, sd_notify
+
+if TYPE_CHECKING:
+    from edge_agent.historian import Historian
+    from edge_agent.sinks.mqtt import MqttSink
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,7 @@ class Agent:
         self._taps = Taps()
         self._observer = Observers([self._pipeline_vitals, self._taps, *observers])
         self._drain = drain
+        self._historian: Historian | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. EdgeAgentError where the agent cannot start or a part of it fails."""
@@ -88,14 +94,22 @@ class Agent:
         await self._start_historian(group, stack)
         web = await self._open_web(stack)
         await self._start_machines(group, stack, board)
+        telling = self._pipeline_vitals.report(board.tell)
+        await stack.enter_async_context(_background(group, telling, "status"))
         await self._start_web(group, stack, web)
         await stack.enter_async_context(
             _background(group, self.vitals.watchdog.run(sd_notify, self.vitals.status), "watchdog")
         )
         questions = Questions(self.lines, self._taps)
-        commands = {"read": questions.read, "device": questions.device}
+        commands = {"read": questions.read, "device": questions.device, "buffer": self._buffer_desk().answer}
         streams = {"tap": questions.tap}
         await stack.enter_async_context(control.serve(control.socket_path(self.folder), commands, streams))
+
+    def _buffer_desk(self) -> BufferDesk:
+        journals = {"agent": self.journal}
+        if self._historian is not None:
+            journals["historian"] = self._historian.journal
+        return BufferDesk(self.folder, journals, self.clock, self.configuration.buffer.max_size)
 
     def _started_text(self) -> str:
         machines = ", ".join(self.lines) or "no machine"
@@ -115,8 +129,9 @@ class Agent:
             return BufferLevel(stats.bytes, limit, stats.rows, stats.oldest)
 
         self.vitals.buffer = level
+        self._pipeline_vitals.watch_journal(self.journal)
 
-    async def _start_delivery(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> Board:
+    async def _start_delivery(self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> MqttSink:
         from edge_agent.sinks.mqtt import MqttSink
 
         settings = self.configuration.mqtt
@@ -152,6 +167,7 @@ class Agent:
 
         number = await asyncio.to_thread(instance_number, self.folder)
         historian = Historian(self.configuration, self.clock, self.folder, instance=number, mqtt=self.mqtt)
+        self._historian = historian
         self._pipeline_vitals.watch_delivery(historian.delivery, historian.journal, SINK_SILENCE)
         self._pipeline_vitals.watch_intake(historian.intake.dropped)
         await stack.enter_async_context(_background(group, historian.run(), "historian"))
@@ -288,10 +304,18 @@ class HistorianProcess:
 async def _background(
     group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str
 ) -> AsyncIterator[None]:
-    """Run `work` beside the rest; its failure ends everything, the context's end ends it."""
-    task = group.create_task(work, name=name)
+    """Run `work` beside the rest; its failure or its end ends everything, the context's end ends it."""
+    task = group.create_task(_for_ever(work, name), name=name)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def _for_ever(work: Coroutine[Any, Any, None], name: str) -> None:
+    """A part that stops working without a word would be missed by nobody but the plant."""
+    await work
+    raise EdgeAgentError(
+        f"{name} has ended by itself, which it never should; the agent ends to be started anew"
+    )

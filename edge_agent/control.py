@@ -22,6 +22,8 @@ from edge_agent.errors import DeviceUnreachable, EdgeAgentError, TemporaryError
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 30.0
+"""Seconds until an asker must have asked: one that says nothing must not hold a descriptor for ever."""
 LONGEST_PATH = 107
 LONGEST_REQUEST = 64 * 1024
 LONGEST_ANSWER = 16 * 1024 * 1024
@@ -94,7 +96,9 @@ class _Askers:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            answering = asyncio.ensure_future(self._answer(await reader.readline(), writer))
+            async with asyncio.timeout(PATIENCE):
+                line = await reader.readline()
+            answering = asyncio.ensure_future(self._answer(line, writer))
             leaving = asyncio.ensure_future(_left(reader))
             try:
                 # Who hangs up wants no answer any more, and a device should not be asked in vain.
@@ -103,7 +107,7 @@ class _Askers:
                 leaving.cancel()
                 answering.cancel()
                 await asyncio.gather(answering, leaving, return_exceptions=True)
-        except (ConnectionError, ValueError, asyncio.LimitOverrunError) as error:
+        except (ConnectionError, ValueError, TimeoutError) as error:
             log.debug("control socket: %s", error)
         finally:
             writer.close()

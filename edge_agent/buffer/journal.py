@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ class JournalStats:
     """Rows in quarantine."""
     bytes_written: int
     """Bytes sent to the medium since the start."""
+    packed: int
+    """Bytes of the rows committed since the start: what piles up while nobody takes them."""
+    uptime: float
+    """Seconds since the start."""
     waiting_bytes: int
     """Bytes of lines that are not committed yet."""
     waiting_since: float | None
@@ -62,6 +67,7 @@ class JournalStats:
     """Why commits fail at the moment."""
 
 
+NEWEST = 2**63 - 1
 MOST_SAID = 100
 """Reasons for setting lines apart that are logged; a flood of new ones is only counted."""
 
@@ -95,12 +101,16 @@ class Journal:
         self._said: set[str] = set()
         self._age = _Age(clock, settings.max_age)
         self._purge: asyncio.Task[None] | None = None
+        self._opened = time.monotonic()
+        self.last_commit = range(0)
+        """Sequence numbers of the last commit's rows; what its futures' callbacks see is their own commit."""
 
     async def open(self) -> None:
         """Lock and open the file, and take over what a damaged one still holds.
 
         TemporaryError where another process has it (its pid is named), StoreError where it cannot be written.
         """
+        self._opened = time.monotonic()
         await self._worker.call(self._store.open, self._clock.now())
         self._group = GroupCommit(
             self._store,
@@ -180,6 +190,7 @@ class Journal:
 
     def _committed(self, outcome: Outcome) -> None:
         self._counts.update(commits=1, rows=outcome.rows, lines=outcome.lines)
+        self.last_commit = range(self.newest + 1 - outcome.rows, self.newest + 1)
         for reader in self._readers.values():
             reader.wake()
         if self._purge is None and (before := self._age.limit()) is not None:
@@ -215,9 +226,9 @@ class Journal:
             except (sqlite3.Error, OSError, StoreError) as error:
                 log.error("%s", error)
 
-    async def quarantined(self, limit: int = 100) -> list[Quarantined]:
-        """The newest lines in quarantine."""
-        return await self._worker.call(self._store.quarantine, limit)
+    async def quarantined(self, limit: int = 100, before: int = NEWEST) -> list[Quarantined]:
+        """The newest lines in quarantine; those with a number below `before`."""
+        return await self._worker.call(self._store.quarantine, limit, before)
 
     async def retry_quarantined(self, found: Sequence[Quarantined]) -> None:
         """Put lines from quarantine back into the journal, to be delivered again under new numbers.
@@ -261,6 +272,8 @@ class Journal:
             dropped=store.dropped + group.waiting_drops if group else Counter(store.dropped),
             quarantined=store.quarantined,
             bytes_written=store.bytes_written,
+            packed=store.packed,
+            uptime=time.monotonic() - self._opened,
             waiting_bytes=group.waiting_bytes if group else 0,
             waiting_since=group.waiting_since if group else None,
             error=group.error if group else "not open",

@@ -49,6 +49,8 @@ class Store:
         """Bytes of the file that are in use."""
         self.bytes_written = 0
         """Bytes sent to the medium since the start: WAL frames, and pages moved into the main file."""
+        self.packed = 0
+        """Bytes of the rows stored since the start: what piles up while nobody takes them."""
         self.quarantined = 0
         self._reject_new = reject_new
         self._wal = database.Wal(path)
@@ -230,6 +232,7 @@ class Store:
                 drops["full_oldest"] += lines
         for row in rows:
             self._records.insert(row)
+            self.packed += len(row.body) + _ROW_OVERHEAD
         if rows:
             self.rows += max(0, rows[-1].seq + 1 - self.next_seq)
             self.next_seq = rows[-1].seq + 1
@@ -313,9 +316,9 @@ class Store:
             self._drop(list(damaged.items()), "damaged")
         return Batch(records, 0 if more else self.next_seq - 1)
 
-    def quarantine(self, limit: int) -> list[Quarantined]:
-        """What is in quarantine, newest first."""
-        return self._records.quarantine(limit)
+    def quarantine(self, limit: int, before: int) -> list[Quarantined]:
+        """What is in quarantine with a number below `before`, newest first."""
+        return self._records.quarantine(limit, before)
 
     def release(self, found: Sequence[Quarantined], *, lost: bool) -> None:
         """Take rows out of quarantine: they are in the journal again, or `lost` and counted."""

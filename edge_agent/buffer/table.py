@@ -124,10 +124,10 @@ class Records:
         """Rows in quarantine."""
         return int(self._sql.execute("SELECT count(*) FROM quarantine").fetchone()[0])
 
-    def quarantine(self, limit: int) -> list[Quarantined]:
-        """What is in quarantine, newest first."""
-        query = f"SELECT id, {_QUARANTINE} FROM quarantine ORDER BY id DESC LIMIT ?"  # noqa: S608
-        return [Quarantined(*values) for values in self._sql.execute(query, (limit,))]
+    def quarantine(self, limit: int, before: int) -> list[Quarantined]:
+        """What is in quarantine with a number below `before`, newest first."""
+        query = f"SELECT id, {_QUARANTINE} FROM quarantine WHERE id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
+        return [Quarantined(*values) for values in self._sql.execute(query, (before, limit))]
 
     def release(self, ids: Iterable[int]) -> int:
         """Take rows out of quarantine and return how many were there."""

@@ -10,9 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from edge_agent.cli import slim
-from edge_agent.errors import StoreError
 from edge_agent.settings.models import Configuration
-from edge_agent.settings.state import state_folder
 
 SETTLED = 10.0
 """Seconds after which what only starting needed is given back."""
@@ -43,21 +41,13 @@ def _prepare(config: Path) -> Configuration:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     from edge_agent.settings.load import require
+    from edge_agent.settings.state import require_writable, state_folder
 
     configuration = require(config)
+    require_writable(state_folder(configuration))
     del require
-    _refuse_unusable(state_folder(configuration))
     slim.after_loading()
     return configuration
-
-
-def _refuse_unusable(state: Path) -> None:
-    """StoreError where the state folder is there, and is somebody else's."""
-    if state.exists() and not os.access(state, os.W_OK | os.X_OK, effective_ids=True):
-        raise StoreError(
-            f"{state} cannot be written by user {os.geteuid()}: make it belong to that user, "
-            "or set `state:` to another folder"
-        )
 
 
 def _until_stopped(main: Main) -> int:

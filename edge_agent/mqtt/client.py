@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from edge_agent.errors import EdgeAgentError
-from edge_agent.mqtt.errors import (
-    BAD_CREDENTIALS,
-    BANNED,
-    NOT_AUTHORIZED,
-    TAKEN_OVER,
-    ConnectionRefused,
-    MqttUnavailable,
-)
+from edge_agent.mqtt.errors import ConnectionRefused, MqttUnavailable
 from edge_agent.mqtt.message import Message, Will, matches
+from edge_agent.mqtt.pauses import Pauses
 from edge_agent.settings.models import MqttSettings
 
 if TYPE_CHECKING:
@@ -29,12 +22,8 @@ log = logging.getLogger(__name__)
 
 BACKOFF_FIRST, BACKOFF_LAST = 1.0, 15.0
 """Seconds between attempts to connect; each wait is drawn between half and all of it."""
-STABLE = 10.0
-"""A connection that lasted this long starts the waits from the beginning."""
 SPEAK_311: set[str] = set()
 """Addresses of brokers that are known to speak MQTT 3.1.1 only: remembered for all clients of the process."""
-_PATIENT = {BAD_CREDENTIALS: 60.0, NOT_AUTHORIZED: 60.0, BANNED: 60.0, TAKEN_OVER: 30.0}
-"""Seconds to wait at least after refusals that hammering makes worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +132,27 @@ class MqttClient:
     # --- reconnecting
 
     async def _run(self) -> None:
-        wait = BACKOFF_FIRST
+        pauses = Pauses(self.client_id)
         loop = asyncio.get_running_loop()
         while True:
             self.last_try, self.next_try = loop.time(), None
-            code = await self._session()
-            if self.connected.is_set() and loop.time() - self.last_try > STABLE:
-                wait = BACKOFF_FIRST
+            code = await self._supervised_session()
+            lasted = loop.time() - self.last_try if self.connected.is_set() else None
             self.connected.clear()
-            pause = max(random.uniform(wait / 2, wait), _PATIENT.get(code or 0, 0.0))
-            wait = min(wait * 2, BACKOFF_LAST)
+            pause = pauses.after(code, lasted, first=BACKOFF_FIRST, last=BACKOFF_LAST)
             self.next_try = loop.time() + pause
             await asyncio.sleep(pause)
+
+    async def _supervised_session(self) -> int | None:
+        """One connection and its reason code; a fault of our own ends this connection, not the client."""
+        try:
+            return await self._session()
+        except Exception as error:
+            text = f"{self.client_id}: the connection to {self.settings.url} failed unexpectedly: {error!r}"
+            if text != self.error:
+                log.exception("%s", text)
+            self.error = text
+            return None
 
     async def _session(self) -> int | None:
         """One connection from beginning to end; returns the broker's reason code, if it gave one."""
@@ -167,19 +165,21 @@ class MqttClient:
             self._say(str(error))
             return None
         self._connection = connection
+        refused_with = None
         try:
             await self._greet(connection)
             why = await asyncio.shield(connection.lost)
         except MqttUnavailable as error:
             connection.close(str(error))
             why = str(error)
+            refused_with = getattr(error, "code", None)
         finally:
             self._connection = None
             connection.close("closed")
         if self._task is None:
             return None
-        self._say(f"the connection to {self.settings.url} ended: {why}")
-        return connection.farewell
+        self._say(f"the connection of {self.client_id} to {self.settings.url} ended: {why}")
+        return connection.farewell or refused_with
 
     def _say(self, why: str) -> None:
         if why != self.error:
@@ -229,8 +229,12 @@ class MqttClient:
                 await connection.subscribe(pattern, subscription.qos)
         except TimeoutError as error:
             raise MqttUnavailable(f"no answer to the subscription of {pattern}") from error
+        except ConnectionRefused as error:
+            user = self.settings.username or "anonymous"
+            text = f"the subscription of {pattern} by {user} was refused: {error}"
+            raise ConnectionRefused(error.code, text) from error
         except MqttUnavailable as error:
-            raise MqttUnavailable(f"the subscription of {pattern} was refused: {error}") from error
+            raise MqttUnavailable(f"the subscription of {pattern} failed: {error}") from error
 
     # --- messages
 

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
@@ -27,6 +28,7 @@ from edge_agent.mqtt.errors import (
     explain,
     refusal,
 )
+from edge_agent.mqtt.liveness import Liveness, unsent_bytes
 from edge_agent.mqtt.message import Message
 from edge_agent.mqtt.opening import (
     CONNECT_TIMEOUT,
@@ -37,6 +39,7 @@ from edge_agent.mqtt.opening import (
     publish_properties,
 )
 from edge_agent.mqtt.outbox import WINDOW, Outbox, Outgoing, fail
+from edge_agent.mqtt.tls import unreachable
 from edge_agent.settings.models import MqttSettings
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,8 @@ class Connection:
         self._user = settings.username or "anonymous"
         self._socket: Any = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._every = min(1.0, identity.keepalive / 8)
+        self._liveness = Liveness(identity.keepalive, self._loop.time())
         self._client = make_client(settings, identity, version5=version5)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
@@ -96,10 +101,9 @@ class Connection:
         except asyncio.CancelledError:
             connecting.add_done_callback(self._too_late)
             raise
-        except ssl.SSLError as error:
-            raise MqttUnavailable(f"no trusted connection to {where}: {error.reason or error}") from error
         except OSError as error:
-            raise MqttUnavailable(f"{where} does not answer: {error.strerror or error}") from error
+            host = urlsplit(where).hostname or where
+            raise MqttUnavailable(unreachable(where, host, error)) from error
         self._attach()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -124,11 +128,13 @@ class Connection:
         loop.add_reader(self._socket, self._readable)
         if client.want_write():
             loop.add_writer(self._socket, self._writable)
-        self._ticker = loop.call_later(1, self._tick)
+        self._liveness = Liveness(self._identity.keepalive, loop.time())
+        self._ticker = loop.call_later(self._every, self._tick)
 
     # --- the socket
 
     def _readable(self) -> None:
+        self._liveness.heard(self._loop.time())
         self._guard(self._client.loop_read)
         # TLS may hold more than the socket shows
         while self._socket is not None and isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
@@ -138,8 +144,13 @@ class Connection:
         self._guard(self._client.loop_write)
 
     def _tick(self) -> None:
-        self._ticker = self._loop.call_later(1, self._tick)
+        self._ticker = self._loop.call_later(self._every, self._tick)
         self._guard(self._client.loop_misc)
+        if self._socket is None:
+            return
+        pending, unsent = self._outbox.pending, unsent_bytes(self._socket.fileno())
+        if why := self._liveness.look(self._loop.time(), pending=pending, unsent=unsent):
+            self.close(why)
 
     def _guard(self, step: Callable[[], Any]) -> None:
         """Whatever a broker sends, it costs no more than this connection."""
@@ -221,7 +232,7 @@ class Connection:
     def _on_disconnect(self, _c: Any, _u: Any, flags: Any, reason: ReasonCode, _p: Any) -> None:
         if flags.is_disconnect_packet_from_server:
             self.farewell = reason.value
-            self.close(explain(reason.value, str(reason)))
+            self.close(f"the broker ended it: {explain(reason.value, str(reason))}")
             return
         self._detach()
         self._end(str(reason).lower())
@@ -230,6 +241,7 @@ class Connection:
         failure = None
         if reason is not None and reason.is_failure:
             failure = partial(refusal, reason.value, str(reason), self._user)
+        self._liveness.answered(self._loop.time())
         self._outbox.answered(mid, failure)
 
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:
@@ -238,7 +250,8 @@ class Connection:
             return
         refused = [reason for reason in reasons if reason.is_failure]
         if refused:
-            future.set_exception(MqttUnavailable(explain(refused[0].value, str(refused[0]))))
+            said = explain(refused[0].value, str(refused[0]))
+            future.set_exception(ConnectionRefused(refused[0].value, said))
         else:
             future.set_result(None)
 

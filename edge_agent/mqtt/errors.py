@@ -10,6 +10,15 @@ NOT_AUTHORIZED = 0x87
 BANNED = 0x8A
 TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
+QUOTA_EXCEEDED = 0x97
+
+_PATIENCE = {
+    BAD_CREDENTIALS: 60.0,
+    NOT_AUTHORIZED: 60.0,
+    BANNED: 60.0,
+    QUOTA_EXCEEDED: 60.0,
+    TAKEN_OVER: 30.0,
+}
 
 _ADVICE = {
     0x83: "the broker gives no reason; look into its log",
@@ -47,11 +56,20 @@ class ConnectionRefused(MqttUnavailable):
 
 
 class PublishRefused(EdgeAgentError):
-    """The broker refused a message; `permanent` says that it will never take this one."""
+    """The broker refused a message; `permanent` says that it will never take this one.
 
-    def __init__(self, message: str, *, permanent: bool) -> None:
+    `retry_after` is how long (seconds) to leave it alone where only a person can change the answer.
+    """
+
+    def __init__(self, message: str, *, permanent: bool, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.retry_after = retry_after
+
+
+def patience(code: int | None) -> float:
+    """Seconds to wait at least after a refusal that hammering makes worse or does not change; else 0."""
+    return _PATIENCE.get(code or 0, 0.0)
 
 
 def explain(code: int, name: str, *, advise: int | None = None) -> str:
@@ -65,4 +83,5 @@ def refusal(code: int, name: str, user: str, topic: str) -> PublishRefused:
     return PublishRefused(
         f"the broker refused a message on {topic} from {user}: {explain(code, name)}",
         permanent=code in _PERMANENT,
+        retry_after=patience(code) or None,
     )

@@ -35,6 +35,11 @@ class Outbox:
         self._queue: deque[Outgoing] = deque()
         self._pending: dict[int, Outgoing] = {}
 
+    @property
+    def pending(self) -> bool:
+        """Whether messages wait for their acknowledgement."""
+        return bool(self._pending)
+
     def put(self, message: Outgoing) -> None:
         """Send now, or when there is room."""
         self._queue.append(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 
 from edge_agent.mqtt import MqttClient, MqttUnavailable, PublishRefused
@@ -12,6 +13,9 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 100
 """Publishes in flight; while they are, newer payloads of a topic replace older ones."""
+_BARRED = 600.0
+"""Seconds in which topics beside a refused one are left alone: access lists go by prefix, and mosquitto
+2.0.11 ends the connection at each refusal, which must not keep the readings from going out."""
 _PAUSE = 1.0
 """Seconds to wait where the broker refuses or the connection breaks."""
 
@@ -33,6 +37,7 @@ class RetainedBoard:
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
+        self._barred: dict[str, float] = {}
         self.refused = 0
         """Publishes the broker refused."""
         client.on_connect(self._again)
@@ -70,7 +75,22 @@ class RetainedBoard:
             return False
         return True
 
+    def _bar(self, topic: str, why: str) -> None:
+        """Leave the topics beside this one alone for a while; said when it begins."""
+        parent = topic.rpartition("/")[0]
+        if parent not in self._barred:
+            log.warning("%s; retained topics of %s/ are not published for now", why, parent)
+        self._barred[parent] = time.monotonic() + _BARRED
+        for due in [due for due in self._due if due.rpartition("/")[0] == parent]:
+            del self._due[due]
+
+    def _is_barred(self, topic: str) -> bool:
+        until = self._barred.get(topic.rpartition("/")[0]) if self._barred else None
+        return until is not None and time.monotonic() < until
+
     def _mark(self, topic: str) -> None:
+        if self._is_barred(topic):
+            return
         self._due[topic] = None
         self._idle.clear()
         self._wake.set()
@@ -86,11 +106,21 @@ class RetainedBoard:
             batch = list(self._due)[:_AT_ONCE]
             for topic in batch:
                 del self._due[topic]
-            if batch and not await self._send(batch):
+            if batch and not await self._supervised_send(batch):
                 await asyncio.sleep(_PAUSE)
             if not self._due:
                 self._wake.clear()
                 self._idle.set()
+
+    async def _supervised_send(self, topics: list[str]) -> bool:
+        """A fault of our own is said and tried again: nobody would miss this task."""
+        try:
+            return await self._send(topics)
+        except Exception:
+            log.exception("retained topics could not be published; trying again")
+            for topic in topics:
+                self._mark(topic)
+            return False
 
     async def _send(self, topics: list[str]) -> bool:
         sent = {topic: self._notes[topic] for topic in topics}
@@ -113,7 +143,10 @@ class RetainedBoard:
             return True
         if isinstance(answer, PublishRefused):
             self.refused += 1
-            log.warning("%s", answer)
+            if answer.retry_after is None:
+                log.warning("%s", answer)
+            else:
+                self._bar(topic, str(answer))
             return False
         if isinstance(answer, MqttUnavailable):
             self._mark(topic)

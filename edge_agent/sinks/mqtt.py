@@ -21,8 +21,12 @@ log = logging.getLogger(__name__)
 
 CONFIRM_TIMEOUT = 30.0
 """Seconds after which unconfirmed records are sent again."""
+KEEPALIVE = 15
+"""Seconds of silence after which the broker is asked whether it is still there."""
 CONNECT_PATIENCE = 5.0
 """Seconds a delivery waits for a connection before it reports the sink as away."""
+LARGEST = 1024 * 1024
+"""Most bytes of a message that a historian takes (an agent's are 128 KiB, unless a single line is longer)."""
 _SOON = 0.2
 """Seconds until the next try where the wait for the connection is itself the pause."""
 
@@ -41,12 +45,15 @@ class MqttSink(Sink):
         *,
         mqtt: MqttSettings | None = None,
         confirm_timeout: float = CONFIRM_TIMEOUT,
+        keepalive: int = KEEPALIVE,
     ) -> None:
         self.agent = configuration.agent
         self.confirm = configuration.confirm
         self.root = configuration.root()
         self.status_topic = f"{self.root}/_agents/{self.agent}/status"
         self.confirmed_records = 0
+        self.ignored = 0
+        """Messages on our own topic that are no confirmation: somebody else's, or hostile."""
         self._clock = clock
         self._confirm_timeout = confirm_timeout
         self._roots = {machine: configuration.root(machine) for machine in configuration.machines}
@@ -56,7 +63,7 @@ class MqttSink(Sink):
         self._news = asyncio.Event()
         self._historian_came = False
         will = Will(self.status_topic, _json({"state": "offline", "reason": "connection lost"}))
-        self.client = MqttClient(mqtt or configuration.mqtt, self.agent, will=will)
+        self.client = MqttClient(mqtt or configuration.mqtt, self.agent, will=will, keepalive=keepalive)
         self.board = RetainedBoard(self.client)
         if self.confirm == "historian":
             for root in sorted({self.root, *self._roots.values()}):
@@ -74,6 +81,10 @@ class MqttSink(Sink):
         self.retain(self.status_topic, {"state": "online", "t": self._clock.now() // 1_000_000})
         self.board.start()
         self.client.start()
+
+    def tell(self, summary: Mapping[str, Any]) -> None:
+        """Have the retained status say how the agent is doing."""
+        self.retain(self.status_topic, {"state": "online", "t": self._clock.now() // 1_000_000, **summary})
 
     async def close(self) -> None:
         """Say that the agent goes offline, and disconnect."""
@@ -137,7 +148,7 @@ class MqttSink(Sink):
             if isinstance(answer, PublishRefused) and answer.permanent:
                 refused[record.seq] = str(answer)
             elif isinstance(answer, PublishRefused):
-                raise SinkUnavailable(str(answer)) from answer
+                raise SinkUnavailable(str(answer), retry_after=answer.retry_after) from answer
             elif isinstance(answer, MqttUnavailable):
                 raise SinkUnavailable(str(answer), retry_after=_SOON) from answer
             elif isinstance(answer, BaseException):
@@ -150,7 +161,10 @@ class MqttSink(Sink):
         if backlog:
             properties["replayed"] = "true"
         topic = self.topic(record.machine, "readings")
-        return self.client.publish(topic, first + b"\n" + record.lines, properties=properties)
+        payload = first + b"\n" + record.lines
+        if len(payload) > LARGEST:
+            return _too_large(topic, len(payload))
+        return self.client.publish(topic, payload, properties=properties)
 
     async def _confirmations(self, lost: asyncio.Future[str]) -> bool:
         """Wait until everything is confirmed: True; False where a historian came and wants it again."""
@@ -189,12 +203,25 @@ class MqttSink(Sink):
             refused = {int(seq): str(word["reason"]) for seq in word.get("refused", ())}
             seqs = {int(seq) for seq in word.get("seqs", ())}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.warning("a confirmation on %s that is none was ignored: %r", message.topic, error)
+            if not self.ignored:
+                log.warning(
+                    "a confirmation on %s that is none was ignored (said once; counted): %r",
+                    message.topic,
+                    error,
+                )
+            self.ignored += 1
             return
         self._refused |= {seq: why for seq, why in refused.items() if seq in self._awaited}
         self._confirmed |= seqs & self._awaited
         self._awaited -= seqs | refused.keys()
         self._news.set()
+
+
+def _too_large(topic: str, size: int) -> asyncio.Future[None]:
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    text = f"a message on {topic} has {size} bytes, more than the {LARGEST} any historian takes"
+    refused.set_exception(PublishRefused(text, permanent=True))
+    return refused
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ Health means machines in this house; what concerns the agent is called vitals.
 """
 
 from edge_agent.vitals.counters import BufferLevel, MachineVitals, ScanVitals, SinkVitals, Vitals
+from edge_agent.vitals.freshness import TagFreshness, TagTimes
 from edge_agent.vitals.notify import sd_notify, watchdog_seconds
 from edge_agent.vitals.watchdog import Progress, Watchdog
 
@@ -13,6 +14,8 @@ __all__ = [
     "Progress",
     "ScanVitals",
     "SinkVitals",
+    "TagFreshness",
+    "TagTimes",
     "Vitals",
     "Watchdog",
     "sd_notify",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from edge_agent.clock import SECOND, Clock, iso
+from edge_agent.vitals.freshness import STAGES, TagFreshness
 from edge_agent.vitals.watchdog import Watchdog
 
 BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0)
@@ -80,6 +81,8 @@ class MachineVitals:
         """Timestamp (UTC, ns) of the newest reading; 0: none yet. The next two are as far as it came."""
         self.committed = 0
         self.acknowledged = 0
+        self.freshness = TagFreshness(())
+        """The same for each tag."""
 
     def group(self, tags: int) -> ScanVitals:
         """Register a read group of so many tags."""
@@ -138,6 +141,7 @@ class Vitals:
     def __init__(self, clock: Clock, version: str) -> None:
         self.clock = clock
         self.version = version
+        self.started = clock.now()
         self.watchdog = Watchdog()
         self.machines: dict[str, MachineVitals] = {}
         self.sinks: dict[str, SinkVitals] = {}
@@ -205,6 +209,39 @@ class Vitals:
                 name: {"up": sink.up, "reason": sink.reason, "delivered": sink.delivered}
                 for name, sink in self.sinks.items()
             },
+        }
+
+    def freshness(self, machine: str | None = None) -> dict[str, Any]:
+        """What /api/v1/freshness tells: how far each tag's newest value has come. KeyError for a stranger."""
+        wanted = self.machines if machine is None else {machine: self.machines[machine]}
+        found = {}
+        for name, vitals in wanted.items():
+            tags = vitals.freshness.tags()
+            found[name] = {
+                tag: {stage: iso(ns) if ns else None for stage, ns in zip(STAGES, times, strict=True)}
+                for tag, times in tags.items()
+            }
+        return {"machines": found}
+
+    def oldest_ages(self, machine: MachineVitals) -> dict[str, float]:
+        """stage -> age (s) of the tag that is furthest behind; of one that never came, since the start."""
+        now = self.clock.now()
+        oldest = machine.freshness.oldest()
+        return {stage: max(0.0, (now - (ns or self.started)) / SECOND) for stage, (_, ns) in oldest.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """The agent in a few words, for its retained status: buffer, sinks, who is away, what is stalled."""
+        self.look()
+        level = self.buffer() if self.buffer is not None else BufferLevel()
+        oldest = None if level.oldest is None else round(self.age(level.oldest) or 0.0)
+        return {
+            "tags": sum(machine.tags for machine in self.machines.values()),
+            "tags_good": sum(machine.good_now for machine in self.machines.values()),
+            "machines_away": [name for name, one in self.machines.items() if one.tried and not one.reachable],
+            "buffer": {"fill": round(level.fill, 3), "rows": level.rows, "oldest_seconds": oldest},
+            "sinks": {name: "up" if sink.up else sink.reason for name, sink in self.sinks.items()},
+            "dropped": sum(self.dropped.values()),
+            "stalled": list(self.watchdog.late()),
         }
 
     def _machine_state(self, machine: MachineVitals) -> dict[str, Any]:

@@ -99,7 +99,16 @@ class _Vitals(Collector):
                 seconds = self._vitals.age(ns)
                 if seconds is not None:
                     age.add_metric((name, stage), seconds)
-        yield age
+        # Not by tag: thousands of them would be thousands of series. /api/v1/freshness names them.
+        oldest = GaugeMetricFamily(
+            "edge_agent_oldest_tag_age_seconds",
+            "Age of the newest value of the tag that is furthest behind (never: since the start)",
+            labels=("machine", "stage"),
+        )
+        for name, machine in self._vitals.machines.items():
+            for stage, seconds in self._vitals.oldest_ages(machine).items():
+                oldest.add_metric((name, stage), seconds)
+        yield from (age, oldest)
 
     def _buffer(self) -> Iterator[Metric]:
         if self._vitals.buffer is None:

@@ -1,4 +1,4 @@
-"""/healthz, /readyz, /metrics and their description; the dashboard comes later."""
+"""/healthz, /readyz, /metrics, /api/v1/freshness and their description; the dashboard comes later."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ def create_app(vitals: Vitals, readiness: Callable[[], Mapping[str, Any]] | None
     async def metrics(_request: Request) -> Response:
         return Response(exposition(vitals), media_type=None, headers={"Content-Type": CONTENT_TYPE})
 
+    async def freshness(request: Request) -> Response:
+        machine = request.query_params.get("machine")
+        if machine is not None and machine not in vitals.machines:
+            raise HTTPException(404, "there is no such machine")
+        return JSONResponse(vitals.freshness(machine))
+
     async def openapi(_request: Request) -> Response:
         return JSONResponse(document(vitals.version))
 
@@ -58,6 +64,7 @@ def create_app(vitals: Vitals, readiness: Callable[[], Mapping[str, Any]] | None
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            Route("/api/v1/freshness", freshness),
             Route("/api/v1/openapi.json", openapi),
         ],
         middleware=[Middleware(SecurityHeaders)],

@@ -32,6 +32,7 @@ def document(version: str) -> dict[str, Any]:
                     }
                 },
             ),
+            "/api/v1/freshness": _freshness(),
             "/api/v1/openapi.json": _get("This document", {"200": _json("OpenAPI 3.1", {"type": "object"})}),
         },
     }
@@ -63,6 +64,38 @@ _READY: dict[str, Any] = {
         "machines": {"type": "object", "additionalProperties": {"type": "object"}},
         "sinks": {"type": "object", "additionalProperties": {"type": "object"}},
     },
+}
+
+
+_TIME: dict[str, Any] = {"type": ["string", "null"], "format": "date-time"}
+_TAGS: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "properties": {"read": _TIME, "committed": _TIME, "acknowledged": _TIME},
+    },
+}
+_FRESHNESS: dict[str, Any] = {
+    "type": "object",
+    "required": ["machines"],
+    "properties": {"machines": {"type": "object", "additionalProperties": _TAGS}},
+}
+
+
+def _freshness() -> dict[str, Any]:
+    operation = _get(
+        "How far each tag's newest value has come: read, committed, acknowledged; null: none yet",
+        {"200": _json("Machines, tags, times", _FRESHNESS), "404": _json("No such machine", _ERROR)},
+    )
+    only = {"name": "machine", "in": "query", "schema": {"type": "string"}, "description": "Only this one"}
+    operation["get"]["parameters"] = [only]
+    return operation
+
+
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}},
 }
 
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edge_agent.errors import TemporaryError
 
+MOST_CONNECTIONS = 32
+"""Connections at a time, or a quarter of the descriptors this process may have: machines and broker come
+first. What comes above that is closed at once."""
+AT_ONCE = 4
+"""Connections taken in one turn of the loop: asyncio takes as many as its backlog before one of them can be
+closed, and says so thousands of times where that uses up the descriptors."""
+SILENCE = 10.0
+"""Seconds until a connection must have sent its first request."""
 GRACE = 2
 """Seconds that requests under way may take to end once the agent stops."""
 
@@ -51,7 +61,7 @@ async def serve_on(app: ASGIApp, channel: socket.socket) -> None:
     server = _Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=_Bounded,
             ws="none",
             lifespan="off",
             loop="none",
@@ -60,7 +70,7 @@ async def serve_on(app: ASGIApp, channel: socket.socket) -> None:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=64,
+            backlog=AT_ONCE,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACE,
         )
@@ -72,6 +82,27 @@ async def serve_on(app: ASGIApp, channel: socket.socket) -> None:
         server.should_exit = True
         await serving
         channel.close()
+
+
+class _Bounded(H11Protocol):
+    """Keeps few connections, none of them silent from the beginning."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take the connection, or close it where there are enough."""
+        super().connection_made(transport)
+        if len(self.connections) > _most_connections():
+            transport.abort()
+        else:
+            self.loop.call_later(SILENCE, self._expect_a_request)
+
+    def _expect_a_request(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.abort()
+
+
+def _most_connections() -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if descriptors < 0 else min(MOST_CONNECTIONS, descriptors // 4)
 
 
 class _Server(uvicorn.Server):

@@ -14,10 +14,10 @@ import pytest
 
 from edge_agent import control
 from edge_agent.cli.connect import try_connections
-from edge_agent.cli.run import _refuse_unusable
-from edge_agent.errors import StoreError, TemporaryError
+from edge_agent.errors import ConfigError, TemporaryError
 from edge_agent.settings.load import require
 from edge_agent.settings.models import Configuration
+from edge_agent.settings.state import require_writable
 from edge_agent_simulators.modbus_server import ModbusServer
 from tests.support.users import plain_user
 
@@ -192,8 +192,8 @@ def test_a_state_folder_of_somebody_else_is_said() -> None:
     with plain_user() as folder:
         state = folder / "state"
         state.mkdir(mode=0o000)
-        with pytest.raises(StoreError, match="make it belong to that user, or set `state:`"):
-            _refuse_unusable(state)
+        with pytest.raises(ConfigError, match="to mend it: sudo chown"):
+            require_writable(state)
         with pytest.raises(TemporaryError, match="may not look into"):
             control.ask(state / "agent.sock", {"command": "read"})
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from edge_agent.clock import Clock
 from edge_agent.mqtt import client as client_module
 from edge_agent.settings.models import Configuration
 from edge_agent.sinks import MqttSink
+from edge_agent.types import Record
 from tests.support.mosquitto import Mosquitto
 
 
@@ -52,6 +53,7 @@ class Agent:
         self.journal = Journal(folder / "agent" / "journal.db", Clock(), settings.buffer)
         self.sink = MqttSink(settings, Clock(), **more)
         self.delivery = Delivery(self.sink.name)
+        self.on_delivered: Callable[[Sequence[Record]], None] = lambda _records: None
 
     @property
     def unconfirmed(self) -> int:
@@ -63,7 +65,10 @@ class Agent:
     async def running(self) -> AsyncIterator[Agent]:
         await self.journal.open()
         self.sink.start()
-        loop = asyncio.create_task(forward(self.journal, self.journal.reader(), self.sink, self.delivery))
+        delivering = forward(
+            self.journal, self.journal.reader(), self.sink, self.delivery, on_delivered=self.on_delivered
+        )
+        loop = asyncio.create_task(delivering)
         try:
             yield self
         finally:

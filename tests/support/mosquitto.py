@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge_agent.settings.models import MqttSettings
@@ -22,14 +22,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 10) -> None:
+def wait_for_port(
+    port: int, process: subprocess.Popen[bytes], seconds: float = 10, host: str = "127.0.0.1"
+) -> None:
     """Return when something listens on the port."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
             raise AssertionError(f"{process.args!r} ended with {process.returncode}")
         try:
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
+            socket.create_connection((host, port), 0.2).close()
         except OSError:
             time.sleep(0.02)
         else:
@@ -38,7 +40,10 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 
 
 
 class Mosquitto:
-    """A mosquitto with its files in `folder`; `users` maps names to passwords (none: anonymous)."""
+    """A mosquitto with its files in `folder`; `users` maps names to passwords (none: anonymous).
+
+    `host` is the address it listens on, `command` what stands in front of its command line.
+    """
 
     def __init__(
         self,
@@ -48,12 +53,16 @@ class Mosquitto:
         acl: str | None = None,
         persistence: bool = False,
         extra: str = "",
+        host: str = "127.0.0.1",
+        command: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self.host = host
+        self._command = command
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        lines = [f"listener {self.port} 127.0.0.1", "user root" if os.getuid() == 0 else ""]
+        lines = [f"listener {self.port} {host}", "user root" if os.getuid() == 0 else ""]
         lines.append(f"allow_anonymous {'false' if users else 'true'}")
         lines.append(f"persistence {'true' if persistence else 'false'}")
         lines.append(f"persistence_location {folder}/")
@@ -76,7 +85,7 @@ class Mosquitto:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"mqtt://127.0.0.1:{self.port}"
+        return f"mqtt://{self.host}:{self.port}"
 
     def settings(self, **more: object) -> MqttSettings:
         """Settings of a client of this broker."""
@@ -86,12 +95,12 @@ class Mosquitto:
         """Start it and wait until it listens."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [tools.binary("mosquitto"), "-c", self.folder / "mosquitto.conf"],
+                [*self._command, tools.binary("mosquitto"), "-c", self.folder / "mosquitto.conf"],
                 env=tools.environment(),
                 stdout=log,
                 stderr=log,
             )
-        wait_for_port(self.port, self.process)
+        wait_for_port(self.port, self.process, host=self.host)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop it (SIGKILL for a crash); harmless where it does not run."""
