@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 STABLE = 10.0
 """A connection that lasted this long starts the waits from the beginning."""
-SHORT_LIVED = 3
+SHORT_LIVED = 5
 """So many short connections in a row that end without a reason look like a second client of the same name:
 each takes the connection from the other. MQTT 3.1.1 has no word for it, and mosquitto 2.0.11 says none."""
 ROOM = 30.0
@@ -32,9 +32,12 @@ class Pauses:
         `code`: the broker's reason, if it gave one; `lasted`: how long the connection was up, None where it
         was not made.
         """
-        if lasted is not None and lasted > STABLE:
+        if lasted is None:
+            # The broker itself was away, which explains why connections ended.
+            self._short_lived = 0
+        elif lasted > STABLE:
             self._wait, self._short_lived = 0.0, 0
-        elif lasted is not None and code is None:
+        elif code is None:
             self._short_lived += 1
         self._wait = min(self._wait * 2 or first, last)
         # Two that were refused together must not come back together.
