@@ -124,7 +124,7 @@ class _Life:
         def dead(*_: object) -> NoReturn:
             raise StoreError("the process is dead")
 
-        store.commit = store.reopen = dead  # type: ignore[method-assign]
+        vars(store).update(commit=dead, reopen=dead)
         await self.journal._worker.call(store._drop_handle)
 
     async def finish(self) -> None:
