@@ -10,11 +10,12 @@ import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
 from edge_agent.contracts.plugs import Sink
-from edge_agent.errors import DriverError, SinkUnavailable
+from edge_agent.errors import DriverError, SinkUnavailable, StoreError
 from edge_agent.lineprotocol import BatchEncoder, Point, parse
 from edge_agent.settings.models import BufferSettings
 from edge_agent.types import Record
@@ -118,7 +119,13 @@ class _Life:
 
     async def die(self) -> None:
         """A sudden end: nothing is committed any more."""
-        await self.journal._worker.call(self.journal._store._drop_handle)
+        store = self.journal._store
+
+        def dead(*_: object) -> NoReturn:
+            raise StoreError("the process is dead")
+
+        vars(store).update(commit=dead, reopen=dead)
+        await self.journal._worker.call(store._drop_handle)
 
     async def finish(self) -> None:
         """An end in good order."""
