@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent_models.arrays import Arrays, Floats, Ints, fields_of, taken
+from edge_agent_models.folds import turns
 from edge_agent_models.level import normalised
 
 NEIGHBOURS = 5
@@ -37,26 +38,23 @@ class Novelty:
         return fields_of(self, ("prototypes",))
 
 
-def fit_novelty(states: Floats, times: Ints, apart: int) -> tuple[Novelty, Floats]:
-    """Learn prototypes from states (n, steady tags) without NaN at row numbers `times` (n,).
+def fit_novelty(states: Floats, times: Ints, rows: int, apart: int) -> tuple[Novelty, Floats]:
+    """Learn prototypes from states (n, steady tags) without NaN at row numbers `times` (n,) of `rows`.
 
-    Returns the model and (n,) in-sample scores, for which neighbours less than `apart` rows away are left
-    out: their windows overlap, and a row would be its own witness.
+    Returns the model and (n,) scores, each by prototypes of the other parts of the learning time, at least
+    `apart` rows away: a row would be its own witness.
     """
     stride = max(1, -(-len(states) // PROTOTYPES))
     chosen = np.arange(0, len(states), stride)
     prototypes = states[chosen]
     scores = np.zeros(len(states))
-    for start in range(0, len(states), 512):
-        part = slice(start, start + 512)
-        distance = _squares(states[part], prototypes)
-        close = np.abs(times[part, None] - times[None, chosen]) < apart
-        distance[close] = np.inf
-        count = min(NEIGHBOURS, distance.shape[1])
-        nearest = np.sqrt(np.partition(distance, count - 1, axis=1)[:, :count])
-        finite = np.isfinite(nearest)
-        total = np.where(finite, nearest, 0.0).sum(axis=1)
-        scores[part] = total / np.maximum(finite.sum(axis=1), 1)
+    for learned, tried in turns(times, rows, apart):
+        known = prototypes[learned[chosen]]
+        if not len(known) or not tried.any():
+            continue
+        distance = np.sqrt(_squares(states[tried], known))
+        count = min(NEIGHBOURS, len(known))
+        scores[tried] = np.partition(distance, count - 1, axis=1)[:, :count].mean(axis=1)
     return Novelty(prototypes), scores
 
 
