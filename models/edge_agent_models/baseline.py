@@ -89,11 +89,18 @@ _PARTS = ("context", "settling", "level", "innovation", "novelty", "parity", "sl
 
 def load_baseline(arrays: Arrays) -> Baseline:
     """The baseline from what `save` gave. ModelError where something is missing."""
-    plain = [np.asarray(taken(arrays, name), dtype=np.float64) for name in _PLAIN]
+    middle, scale, limits, weights, tag_limits, moves = (
+        np.asarray(taken(arrays, name), dtype=np.float64) for name in _PLAIN
+    )
     return Baseline(
         float(taken(arrays, "period")),
         int(taken(arrays, "window")),
-        *plain,
+        middle,
+        scale,
+        limits,
+        weights,
+        tag_limits,
+        moves,
         load_context(below("context", arrays)),
         load_settling(below("settling", arrays)),
         load_level(below("level", arrays)),

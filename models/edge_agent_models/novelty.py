@@ -20,18 +20,25 @@ class Novelty:
 
     prototypes: Floats
     """(prototypes, steady tags)."""
+    sizes: Floats
+    """(prototypes,) their squared lengths."""
 
     def score(self, state: Floats) -> tuple[float, Floats]:
         """Novelty of one state (steady tags,), NaN left out and made up for; and each tag's share of it."""
         there = np.isfinite(state)
-        if not there.any():
+        count = int(there.sum())
+        if not count:
             return 0.0, np.zeros(len(state))
-        difference = np.where(there, self.prototypes - np.where(there, state, 0.0), 0.0)
-        square = difference**2
-        distance = square.sum(axis=1) * (len(state) / there.sum())
-        count = min(NEIGHBOURS, len(distance))
-        nearest = np.argpartition(distance, count - 1)[:count]
-        return float(np.sqrt(distance[nearest]).mean()), normalised(square[nearest].mean(axis=0))
+        if count == len(state):
+            square = self.sizes - 2.0 * (self.prototypes @ state) + state @ state
+        else:
+            apart = np.where(there, self.prototypes - state, 0.0)
+            square = (apart**2).sum(axis=1) * (len(state) / count)
+        some = min(NEIGHBOURS, len(square))
+        nearest = np.argpartition(square, some - 1)[:some]
+        away = np.where(there, self.prototypes[nearest] - state, 0.0) ** 2
+        distance = float(np.sqrt(np.maximum(square[nearest], 0.0)).sum()) / some
+        return distance, normalised(away.sum(axis=0))
 
     def save(self) -> Arrays:
         """The model as arrays."""
@@ -55,7 +62,11 @@ def fit_novelty(states: Floats, times: Ints, rows: int, apart: int) -> tuple[Nov
         distance = np.sqrt(_squares(states[tried], known))
         count = min(NEIGHBOURS, len(known))
         scores[tried] = np.partition(distance, count - 1, axis=1)[:, :count].mean(axis=1)
-    return Novelty(prototypes), scores
+    return _made(prototypes), scores
+
+
+def _made(prototypes: Floats) -> Novelty:
+    return Novelty(prototypes, (prototypes**2).sum(axis=1))
 
 
 def _squares(left: Floats, right: Floats) -> Floats:
@@ -67,4 +78,4 @@ def _squares(left: Floats, right: Floats) -> Floats:
 
 def load_novelty(arrays: Arrays) -> Novelty:
     """The model from what `save` gave. ModelError where something is missing."""
-    return Novelty(np.asarray(taken(arrays, "prototypes"), dtype=np.float64))
+    return _made(np.asarray(taken(arrays, "prototypes"), dtype=np.float64))

@@ -2,8 +2,8 @@
 
 After a fault has passed, temperatures and levels rest a little beside where they were, and an alert would
 stay on for as long. So while the fast scores are out, the largest excursion is remembered; when most of it is
-gone for good, what is left becomes an offset that the fast scores see no more. The offset is bounded for ever,
-and the slow layer never sees it: there the commissioning baseline stays the measure.
+gone for good, what is left becomes an offset that the fast scores see no more. It is bounded for ever, and
+the slow layer never sees it: there the commissioning baseline stays the measure.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Recovery:
         """Whether the machine has just come back: (tags,) deviations of the window and of its last third."""
         if not self.on:
             return False
-        slow, quick = np.nan_to_num(slow), np.nan_to_num(quick)
+        slow = np.where(np.isfinite(slow), slow, 0.0)
         self.excursion = slow if self.age == 0 else self.excursion + (slow - self.excursion) / self._window
         self.age += 1
         if self.excursion @ self.excursion > self.peak @ self.peak:
