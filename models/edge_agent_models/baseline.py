@@ -145,7 +145,7 @@ def fit_baseline(
     scores = _fit_scores(rows, segments, window, steady_tags, usable, floor, thin)
     beyond = margin(per_day, period) * (_THIN_WIDER if thin else 1.0)
     limits = np.array([own_limit(smoothed, beyond) for smoothed in scores.smoothed.T])
-    slow = fit_slow(np.where(judged, rows, np.nan), judged, seen, period, per_day)
+    slow = fit_slow(np.where(judged, rows, np.nan), context.sway, judged, seen, period, per_day)
     parity = fit_parity(np.where(np.isfinite(rows), rows, 0.0))
     middle = np.nan_to_num(mean_there(values))
     moves = _learned_moves(values, lagged, context, parity, middle, scale)

@@ -27,6 +27,8 @@ LEAST_SECONDS = 300.0
 _CLIP = 6.0
 """Learned rows are clipped here, so that an excursion while learning hides no later one; others at twice."""
 _ROBUST = 1.4826
+_WRONG = 0.1
+"""Of what context explains, this share is not trusted."""
 _TAIL_SHARE = 0.3
 """Of the standard deviation: a tag may rest most of the time, and its median deviation be next to nothing."""
 
@@ -99,9 +101,13 @@ class Slow:
         restore(self, ("average",), arrays)
 
 
-def fit_slow(rows: Floats, judged: Bools, seen: int, period: float, per_day: float) -> SlowModel:
+def fit_slow(
+    rows: Floats, sway: Floats, judged: Bools, seen: int, period: float, per_day: float
+) -> SlowModel:
     """Learn from standardised residuals (n, tags), NaN where missing, kept of `seen` rows `period` apart.
 
+    `sway`: (tags,) how far context moved each tag, in the same units; a part of that is taken to be explained
+    wrongly for days on end: averaging makes noise small, but no error of what context explains.
     `per_day`: the budget of false alerts.
     """
     count, tags = rows.shape
@@ -116,7 +122,8 @@ def fit_slow(rows: Floats, judged: Bools, seen: int, period: float, per_day: flo
         averages[part == fold] = _averaged(np.clip((rows - middle) / width, -_CLIP, _CLIP), span)[
             part == fold
         ]
-    deviation = np.maximum(np.nan_to_num(rms_there(averages)), 1e-6)
+    deviation = np.hypot(np.nan_to_num(rms_there(averages)), _WRONG * sway / spread)
+    deviation = np.maximum(deviation, 1e-6)
     chances = int(judged.sum()) * 86_400.0 * SHARE / (per_day * seen * period)
     limit = student_tail(1.0 / (2.0 * max(1.0, chances)), SHARE - 2)
     last = _averaged(np.clip((rows - center) / spread, -_CLIP, _CLIP), span)[-1]

@@ -176,7 +176,10 @@ def test_a_smaller_budget_of_false_alarms_widens_limits() -> None:
     assert margins[1] == pytest.approx(1.3)
     assert 0.7 < margins[0] / margins[1] < 0.9
     assert margin(50.0, 900.0) > 0
-    slow = [float(fit_slow(_noise(2), np.ones(2, dtype=bool), 4000, 60.0, r).limit[0]) for r in (1.0, 0.01)]
+    slow = [
+        float(fit_slow(_noise(2), np.zeros(2), np.ones(2, dtype=bool), 4000, 60.0, r).limit[0])
+        for r in (1.0, 0.01)
+    ]
     assert slow[1] > 1.3 * slow[0]
 
 
@@ -216,7 +219,7 @@ def test_the_tail_of_students_t() -> None:
 
 def test_the_slow_layer_sees_what_lasts_and_nothing_else() -> None:
     """A third of a standard deviation for good is found, noise and one wild row are not."""
-    model = fit_slow(_noise(2), np.ones(2, dtype=bool), 4000, 60.0, 1 / 91.3125)
+    model = fit_slow(_noise(2), np.zeros(2), np.ones(2, dtype=bool), 4000, 60.0, 1 / 91.3125)
     quiet, creeping = Slow(model), Slow(model)
     rows = np.random.default_rng(13).normal(size=(20_000, 2))
     rows[3000, 0] = 1e6
@@ -229,9 +232,9 @@ def test_the_slow_layer_sees_what_lasts_and_nothing_else() -> None:
 
 def test_the_slow_layer_needs_its_time() -> None:
     """Where learning was shorter than eight times five minutes it says nothing; missing values hold it."""
-    model = fit_slow(_noise(1, 400), np.ones(1, dtype=bool), 400, 1.0, 0.01)
+    model = fit_slow(_noise(1, 400), np.zeros(1), np.ones(1, dtype=bool), 400, 1.0, 0.01)
     assert Slow(model).take(np.array([50.0]))[0] == 0.0
-    slow = Slow(fit_slow(_noise(1), np.ones(1, dtype=bool), 4000, 60.0, 0.01))
+    slow = Slow(fit_slow(_noise(1), np.zeros(1), np.ones(1, dtype=bool), 4000, 60.0, 0.01))
     before = slow.average.copy()
     slow.take(np.array([np.nan]))
     np.testing.assert_array_equal(slow.average, before)
