@@ -96,7 +96,7 @@ class Judge:
         if not (self.scores.full or self.recovery.settling):
             return None
         fast = float(fuse(self.scores.median() / base.limits, base.weights))
-        creeping = float(slow.max(initial=0.0))
+        creeping = self.slow.worst(slow)
         if fast >= creeping:
             spread_shares = np.zeros(len(moved))
             spread_shares[kept] = near_shares
@@ -109,7 +109,7 @@ class Judge:
         return Verdict(max(fast, creeping), shares, there, moved)
 
     def _recovered(self, fast: float, moved: Floats) -> float:
-        """The fast ratio; just below what ends an alert on the row where the machine has come back."""
+        """The fast ratio; low enough to end an alert while a machine that came back settles within limits."""
         self.recovery.follow(fast)
         if not self.recovery.watching:
             return fast
@@ -128,6 +128,7 @@ class Judge:
             return min(fast, OFF * _CLOSE)
         if self.recovery.settling:
             self._shift(np.clip(left, -_STEP, _STEP) / (SETTLE * self._short))
+            return fast if fast > 1.0 else min(fast, OFF * _CLOSE)
         return fast
 
     def _shift(self, by: Floats) -> None:

@@ -27,6 +27,8 @@ LEAST_SECONDS = 300.0
 _CLIP = 6.0
 """Learned rows are clipped here, so that an excursion while learning hides no later one; others at twice."""
 _ROBUST = 1.4826
+_BACK = 0.6
+_HELD = 1.001
 _WRONG = 0.1
 """Of what context explains, this share is not trusted."""
 _TAIL_SHARE = 0.3
@@ -74,6 +76,8 @@ class Slow:
         self._model = model
         self._gain = -math.expm1(-1.0 / model.rows)
         self.average: Floats = model.start.copy()
+        self.out = False
+        """Whether the averages were beyond a limit, and are not well within all of them yet."""
 
     def take(self, row: Floats) -> Floats:
         """(tags,) ratios of the averages to their limits after a standardised row, NaN where missing."""
@@ -87,6 +91,15 @@ class Slow:
         ratios: Floats = np.abs(self.average) / self._model.limit
         return ratios
 
+    def worst(self, ratios: Floats) -> float:
+        """The largest ratio; above 1 from the first row beyond a limit to the first well within all of them.
+
+        So long an average hovers about its limit for hours or days, which is one condition and not several.
+        """
+        largest = float(ratios.max(initial=0.0))
+        self.out = largest > 1.0 or (self.out and largest >= _BACK)
+        return max(largest, _HELD) if self.out else largest
+
     @staticmethod
     def shares(ratios: Floats) -> Floats:
         """(tags,) each tag's share of the sum of squares."""
@@ -94,11 +107,11 @@ class Slow:
 
     def save(self) -> Arrays:
         """The streaming state."""
-        return fields_of(self, ("average",))
+        return fields_of(self, ("average", "out"))
 
     def load(self, arrays: Arrays) -> None:
         """Go on from `save`."""
-        restore(self, ("average",), arrays)
+        restore(self, ("average", "out"), arrays)
 
 
 def fit_slow(
