@@ -1,8 +1,8 @@
 """The slow layer: a level that has moved by little, but for hours or weeks.
 
-An exponential average of every tag over a twelfth of the learning time, against the learned centre, which is
+An exponential average of every tag over an eighth of the learning time, against the learned centre, which is
 never moved: what wears is not absorbed. Its limit follows from the budget of false alarms. Each part of the
-learning time is averaged as the other parts would have seen it, and a twelfth of that time gives about twelve
+learning time is averaged as the other parts would have seen it, and an eighth of that time gives about eight
 independent averages: so the average over its deviation is Student's t, and the budget says how far out in its
 tail the limit lies. A short learning time gives wide limits, as it should.
 """
@@ -29,7 +29,7 @@ _CLIP = 6.0
 _ROBUST = 1.4826
 _BACK = 0.6
 _HELD = 1.001
-_WRONG = 0.1
+_WRONG = 0.15
 """Of what context explains, this share is not trusted."""
 _TAIL_SHARE = 0.3
 """Of the standard deviation: a tag may rest most of the time, and its median deviation be next to nothing."""
@@ -37,7 +37,7 @@ _TAIL_SHARE = 0.3
 
 @dataclass(frozen=True)
 class SlowModel:
-    """Centre, spread and limit of the averages. All spreads are infinite where learning was too short."""
+    """Centre, spread and limit of the averages. All limits are infinite where learning was too short."""
 
     rows: float
     """Rows the average runs over."""
@@ -138,7 +138,7 @@ def fit_slow(
     deviation = np.hypot(np.nan_to_num(rms_there(averages)), _WRONG * sway / spread)
     deviation = np.maximum(deviation, 1e-6)
     chances = int(judged.sum()) * 86_400.0 * SHARE / (per_day * seen * period)
-    limit = student_tail(1.0 / (2.0 * max(1.0, chances)), SHARE - 2)
+    limit = student_tail(1.0 / (2.0 * max(1.0, chances)), SHARE - 1)
     last = _averaged(np.clip((rows - center) / spread, -_CLIP, _CLIP), span)[-1]
     return SlowModel(seen / SHARE, center, spread, np.where(judged, deviation * limit, np.inf), last)
 
