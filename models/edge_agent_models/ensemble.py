@@ -1,11 +1,11 @@
 """The detector: it learns what is normal for one machine, and says row by row how far from it the machine is.
 
-    rows -> lags of context -> sensor check -> residual -> three scores -> fused ratio to the limit
+    rows -> lags of context -> sensor check -> residual -> fast scores, slow average -> ratio to the limit
                                     |               |
                               faults (masked)   learning: kept, then fitted once
 
-Nothing learned is ever re-centred: what was normal at commissioning stays the measure, so that slow wear is
-not absorbed. See README.md beside this package for what it was measured to do.
+What was normal at commissioning stays the measure of the slow layer, so that slow wear is not absorbed; only
+the fast scores forgive, within bounds, what an excursion leaves behind. README.md beside has the figures.
 """
 
 from __future__ import annotations
