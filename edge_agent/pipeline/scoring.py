@@ -134,7 +134,7 @@ class Scoring:
     def _update(self, rows: Sequence[Row]) -> list[Score]:
         """The scores of some rows; a detector that fails costs its machine's health, never its readings."""
         try:
-            scores = self._judge(rows)
+            scores = scores_of(self._detector, rows)
         except Exception as error:
             text = f"the health model failed: {type(error).__name__}: {error}"
             if text != self._broken:
@@ -143,13 +143,6 @@ class Scoring:
             return [Score(rows[-1].time, math.nan, HealthState.PAUSED, note=text)]
         self._broken = ""
         return scores
-
-    def _judge(self, rows: Sequence[Row]) -> list[Score]:
-        return self._detector.update(
-            np.array([row.time for row in rows], dtype=np.int64),
-            np.array([row.values for row in rows], dtype=np.float64),
-            np.array([row.running for row in rows], dtype=np.int8),
-        )
 
     def _publish(self, score: Score) -> None:
         self.last = score
@@ -186,6 +179,15 @@ class Scoring:
                 error,
                 aside,
             )
+
+
+def scores_of(detector: Detector, rows: Sequence[Row]) -> list[Score]:
+    """What the detector says of some rows: the one way in, live and for recorded data."""
+    return detector.update(
+        np.array([row.time for row in rows], dtype=np.int64),
+        np.array([row.values for row in rows], dtype=np.float64),
+        np.array([row.running for row in rows], dtype=np.int8),
+    )
 
 
 def health_json(score: Score, notices: Iterable[str] = ()) -> dict[str, Any]:

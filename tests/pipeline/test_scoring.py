@@ -19,6 +19,7 @@ from edge_agent.buffer import Journal
 from edge_agent.clock import SECOND, Clock
 from edge_agent.contracts.plugs import Column, Detector
 from edge_agent.contracts.settings import HealthSettings
+from edge_agent.errors import ModelError
 from edge_agent.pipeline.alerts import AlertPublisher
 from edge_agent.pipeline.features import Row
 from edge_agent.pipeline.outlets import Place
@@ -45,6 +46,9 @@ class Counting(Detector):
             raise FloatingPointError("a singular matrix")
         self.rows += len(times)
         return [Score(int(time), 0.5, HealthState.NORMAL) for time in times]
+
+    def finish_learning(self, *, provisional: bool = False) -> None:
+        raise ModelError("it learns nothing")
 
     def save(self) -> Mapping[str, npt.NDArray[np.generic]]:
         return {"rows": np.array(self.rows)}
