@@ -1,4 +1,4 @@
-"""What is counted: F1, FAR and MAR by row, alerts that start inside an event, and how sure the figures are."""
+"""What is counted: F1, FAR and MAR by row, alerts that start inside an event, how sure the figures are."""
 
 from __future__ import annotations
 

@@ -44,9 +44,10 @@ def femto_lines(result: dict[str, Any]) -> Iterator[str]:
         early = sum(start < 0.5 for row in lives for start in row["starts"])
         missed = sum(not row["starts"] for row in lives)
         leads = [row["lead_min"] for row in lives if row["starts"]]
+        lead = float(np.median(leads)) if leads else 0.0
         yield (
-            f"FEMTO, learn {learn}: {missed} of {len(lives)} missed, "
-            f"{early} alerts in the first half of life, median lead {np.median(leads) if leads else 0:.0f} min"
+            f"FEMTO, learn {learn}: {missed} of {len(lives)} missed, {early} alerts in the first half of life, "
+            f"median lead {lead:.0f} min"
         )
         for row in lives:
             what = f"{row['rows']:5} rows, {row['state']}"

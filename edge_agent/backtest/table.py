@@ -71,7 +71,7 @@ class Numbers:
 
 
 def read_table(path: Path) -> Table:
-    """The table in a file. BadRecording where it is away, empty or without a header, or a line is too long."""
+    """The table in a file. BadRecording where it is away, empty, without a header, or a line is too long."""
     text = _text(path)
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:

@@ -1,4 +1,4 @@
-"""Commands about health models and recorded data: backtest."""
+"""Commands about health models and recorded data: backtest, rul."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge_agent.cli.commands.app import Json, Machine, app, ask
+from edge_agent.cli.commands.app import Json, Machine, app, ask, group
 
 TimeColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column with the time; default: found by itself.")
@@ -67,3 +67,56 @@ def backtest(
         scores=scores,
         json_output=json_output,
     )
+
+
+rul = group(
+    "rul",
+    "Remaining useful life, learned from units that were run until they failed.",
+    example="edge-agent rul fit lives.csv --unit-column unit --time-column cycle --out model.npz",
+)
+app.add_typer(rul)
+
+UnitColumn = Annotated[str, typer.Option(metavar="NAME", help="The column that says whose row it is.")]
+LifeTime = Annotated[
+    str,
+    typer.Option("--time-column", metavar="NAME", help="The column with the time; answers are in its unit."),
+]
+
+
+@rul.command(
+    "fit", epilog="Example: edge-agent rul fit lives.csv --unit-column unit --time-column cycle --out m.npz"
+)
+def rul_fit(
+    file: Annotated[Path, typer.Argument(metavar="LIVES.csv", help="Each unit's last row is its failure.")],
+    unit_column: UnitColumn,
+    time_column: LifeTime,
+    out: Annotated[Path, typer.Option(metavar="MODEL.npz", help="Where the model goes.")],
+    ignore: Ignore = None,
+    cap: Annotated[
+        float | None, typer.Option(min=0.0, help="Predict at most so much; default: by cross-validation.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Learn how units wear out, from lives that ended with a failure."""
+    from edge_agent.cli.rul import fit
+
+    if cap is not None and cap <= 0:
+        raise typer.BadParameter("--cap must be more than nothing")
+    ask(fit, file, unit=unit_column, time=time_column, ignore=_names(ignore), out=out, cap=cap,
+        json_output=json_output)  # fmt: skip
+
+
+@rul.command(
+    "predict", epilog="Example: edge-agent rul predict m.npz now.csv --unit-column unit --time-column cycle"
+)
+def rul_predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.npz", help="What `rul fit` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Lives so far, from their beginning.")],
+    unit_column: UnitColumn,
+    time_column: LifeTime,
+    json_output: Json = False,
+) -> None:
+    """Say what is left of each unit at its last row, with a 90 % interval."""
+    from edge_agent.cli.rul import predict
+
+    ask(predict, model, file, unit=unit_column, time=time_column, ignore=(), json_output=json_output)
