@@ -46,8 +46,8 @@ def femto_lines(result: dict[str, Any]) -> Iterator[str]:
         leads = [row["lead_min"] for row in lives if row["starts"]]
         lead = float(np.median(leads)) if leads else 0.0
         yield (
-            f"FEMTO, learn {learn}: {missed} of {len(lives)} missed, {early} alerts in the first half of life, "
-            f"median lead {lead:.0f} min"
+            f"FEMTO, learn {learn}: {missed} of {len(lives)} missed, "
+            f"{early} alerts in the first half of life, median lead {lead:.0f} min"
         )
         for row in lives:
             what = f"{row['rows']:5} rows, {row['state']}"

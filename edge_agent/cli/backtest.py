@@ -86,19 +86,20 @@ def _places(files: Sequence[Path], scores: Path | None) -> list[Path | None]:
         return [None for _ in files]
     if len(files) == 1 and not scores.is_dir():
         scores.parent.mkdir(parents=True, exist_ok=True)
-        return [scores]
-    names = [file.name for file in files]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(
-            f"several files are called {', '.join(twice)}: their scores would overwrite each other "
-            f"in {scores}; ask for one folder at a time"
-        )
-    scores.mkdir(parents=True, exist_ok=True)
-    places: list[Path | None] = [scores / name for name in names]
+        places: list[Path | None] = [scores]
+    else:
+        names = [file.name for file in files]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"several files are called {', '.join(twice)}: their scores would overwrite each other in "
+                f"{scores}; ask for one folder at a time"
+            )
+        scores.mkdir(parents=True, exist_ok=True)
+        places = [scores / name for name in names]
     if mixed := [
         str(place) for place, file in zip(places, files, strict=True) if place and _same(place, file)
     ]:
-        raise ValueError(f"the scores would overwrite {', '.join(mixed)}: name another folder")
+        raise ValueError(f"the scores would overwrite {', '.join(mixed)}: name another place")
     return places
 
 

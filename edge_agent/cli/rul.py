@@ -40,19 +40,17 @@ def fit(
         print(json.dumps({"model": str(out), **report}))
         return 0
     print(
-        f"{out}: learned from {report['units']} units and {report['rows']} rows; at most {report['cap']:g} is "
-        f"predicted. On units it was not trained on: RMSE {report['rmse']:g} (up to the cap), the 90 % "
+        f"{out}: learned from {report['units']} units and {report['rows']} rows; at most {report['cap']:g} "
+        f"is predicted. On units it was not trained on: RMSE {report['rmse']:g} (up to the cap), the 90 % "
         f"interval holds {report['coverage']:.1%} of rows"
     )
     return 0
 
 
-def predict(
-    model: Path, file: Path, *, unit: str, time: str, ignore: Sequence[str], json_output: bool
-) -> int:
+def predict(model: Path, file: Path, *, unit: str, time: str, json_output: bool) -> int:
     """Say what is left of each unit at its last row; 1 where the model cannot be used, 2 for the table."""
     try:
-        units, times, values, _ = _read(file, unit, time, ignore)
+        units, times, values, _ = _read(file, unit, time, ())
     except BadRecording as problem:
         print(problem, file=sys.stderr)
         return _USAGE

@@ -152,11 +152,10 @@ class MbapConnection(MbapQuestions, asyncio.BufferedProtocol):
         following = bytes(self._view[end : min(self._filled, end + UNCOUNTED)])
         if len(following) == 1:
             return following[0] in (self._latest >> 8, (self._latest - _RECENT & 0xFFFF) >> 8)
-        return (
-            not following
-            or ((self._latest - int.from_bytes(following[:2], "big")) & 0xFFFF < _RECENT
+        return not following or (
+            (self._latest - int.from_bytes(following[:2], "big")) & 0xFFFF < _RECENT
             and not any(following[2:4])
-            and (len(following) < UNCOUNTED or SHORTEST <= int.from_bytes(following[4:], "big") <= LONGEST))
+            and (len(following) < UNCOUNTED or SHORTEST <= int.from_bytes(following[4:], "big") <= LONGEST)
         )
 
     def _take(self) -> None:

@@ -119,4 +119,4 @@ def rul_predict(
     """Say what is left of each unit at its last row, with a 90 % interval."""
     from edge_agent.cli.rul import predict
 
-    ask(predict, model, file, unit=unit_column, time=time_column, ignore=(), json_output=json_output)
+    ask(predict, model, file, unit=unit_column, time=time_column, json_output=json_output)

@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_agent.errors import ModelError
 from edge_agent_models.rul.features import Floats
-from edge_agent_models.rul.lives import lives_of
+from edge_agent_models.rul.lives import lives_of, teaching
 from edge_agent_models.rul.model import RulModel
 
 
@@ -23,10 +23,11 @@ def fit(
     """Train in a worker, write the model to `out`; the report. ModelError with the reason where it fails."""
     from edge_agent_models.rul.worker import write_job
 
+    lives = teaching(lives_of(unit, time, values))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="edge-agent-rul-") as folder:
         job = Path(folder) / "job.npz"
-        write_job(job, lives_of(unit, time, values))
+        write_job(job, lives)
         command = [sys.executable, "-m", "edge_agent_models.rul.worker", str(job), str(out)]
         if cap is not None:
             command.append(repr(cap))
@@ -45,7 +46,7 @@ def fit(
 def predict(
     model: Path, unit: Sequence[str], time: Floats, values: Mapping[str, Floats]
 ) -> list[dict[str, Any]]:
-    """What is left of each unit at its last row. ModelError where the model does not fit or cannot be used."""
+    """What is left of each unit at its last row. ModelError where the model cannot be used for it."""
     found = RulModel.load(model).predict(lives_of(unit, time, values))
     return [
         {"unit": one.unit, "rul": round(one.rul, 3), "low": round(one.low, 3), "high": round(one.high, 3)}

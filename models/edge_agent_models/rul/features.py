@@ -44,7 +44,7 @@ def features(rows: Floats, window: int) -> Floats:
 
 
 def _held(rows: Floats) -> tuple[Floats, npt.NDArray[np.bool_], Floats]:
-    """Rows less each tag's first value, missing values as the last ones before; where a value was seen; the first.
+    """Rows less each tag's first value, missing ones as those before; where one was seen yet; the first.
 
     Taking the first value away only keeps sums small: it is added again or cancels out.
     """

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from edge_agent.errors import ModelError
 from edge_agent_models.rul.features import Floats
 
+LEAST_UNITS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Lives:
@@ -52,3 +54,23 @@ def lives_of(unit: Sequence[str], time: Floats, values: Mapping[str, Floats]) ->
     """The lives in a table's columns."""
     rows = np.column_stack(list(values.values())) if values else np.empty((len(time), 0))
     return Lives(tuple(values), np.array(unit, dtype=np.str_), np.asarray(time, dtype=np.float64), rows)
+
+
+def teaching(lives: Lives) -> Lives:
+    """The lives without tags that never change, which would only cost time.
+
+    ModelError where there are too few units, nothing changes, or time stands still.
+    """
+    if len(lives.units) < LEAST_UNITS:
+        raise ModelError(f"{len(lives.units)} units ran to failure here; at least {LEAST_UNITS} are needed")
+    if all(times[0] == times[-1] for _, times, _ in lives.each()):
+        raise ModelError("no unit has rows at different times: is that the time column?")
+    changing = [tag for tag, column in zip(lives.tags, lives.rows.T, strict=True) if _changes(column)]
+    if not changing:
+        raise ModelError("no column changes: there is nothing to learn from")
+    return lives.only(changing)
+
+
+def _changes(column: Floats) -> bool:
+    known = column[~np.isnan(column)]
+    return bool(len(known) and (known != known[0]).any())

@@ -9,16 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import sklearn
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
-from edge_agent.errors import ModelError
 from edge_agent_models.rul.features import Floats, features, window_for
 from edge_agent_models.rul.interval import COVERAGE, calibrate
-from edge_agent_models.rul.lives import Lives
+from edge_agent_models.rul.lives import Lives, teaching
 from edge_agent_models.rul.model import RulModel
 from edge_agent_models.rul.trees import Trees
 
-LEAST_UNITS = 5
+TREES = 300
 FOLDS = 10
+FOLDS_OF_CAPS = 5
+"""Fewer where caps are only compared."""
 CAPS = (0.45, 0.55, 0.65, 0.8, 1.0)
 """Caps that are tried, as shares of the median life."""
 LATE = 2 / 3
@@ -44,18 +46,14 @@ class Training:
 def train(lives: Lives, cap: float | None = None) -> Training:
     """A model from lives that end with a failure; the cap is chosen by cross-validation unless it is given.
 
-    ModelError where there are too few lives, or nothing in them changes.
+    ModelError where they teach nothing; see `teaching`.
     """
-    lives = _changing(lives)
+    lives = teaching(lives)
     ends = [(times, rows) for _, times, rows in lives.each()]
-    if len(ends) < LEAST_UNITS:
-        raise ModelError(f"{len(ends)} units ran to failure here; at least {LEAST_UNITS} are needed")
     window = window_for(np.array([len(times) for times, _ in ends]))
     table = np.concatenate([features(rows, window) for _, rows in ends])
     true = np.concatenate([times[-1] - times for times, _ in ends])
     unit = np.repeat(np.arange(len(ends)), [len(times) for times, _ in ends])
-    if true.max() <= 0:
-        raise ModelError("no unit has rows at different times: is that the time column?")
     kept = np.arange(0, len(table), max(1, len(table) // _MOST_ROWS))
     table, true, unit = table[kept], true[kept], unit[kept]
     chosen, tried = (cap, {}) if cap is not None else _choose_cap(table, true, unit)
@@ -66,23 +64,10 @@ def train(lives: Lives, cap: float | None = None) -> Training:
     return Training(model, _report(held_out, true, unit, chosen, tried), held_out, true, unit)
 
 
-def _changing(lives: Lives) -> Lives:
-    """The lives without tags that never change: they only cost time."""
-    spread = np.array([_changes(column) for column in lives.rows.T], dtype=bool)
-    if not spread.any():
-        raise ModelError("no column changes: there is nothing to learn from")
-    return lives.only([tag for tag, keep in zip(lives.tags, spread, strict=True) if keep])
-
-
-def _changes(column: Floats) -> bool:
-    known = column[~np.isnan(column)]
-    return bool(len(known) and (known != known[0]).any())
-
-
 def _forest() -> HistGradientBoostingRegressor:
     # Small trees and few features for each: with tens of units, larger ones learn the units by heart.
     return HistGradientBoostingRegressor(
-        max_iter=300,
+        max_iter=TREES,
         max_leaf_nodes=8,
         learning_rate=0.05,
         min_samples_leaf=40,
@@ -93,19 +78,21 @@ def _forest() -> HistGradientBoostingRegressor:
 
 
 def _grown(table: Floats, target: Floats) -> HistGradientBoostingRegressor:
-    return _forest().fit(table, target)
+    # One thread: polling wants the other cores, and threads that wait for each other cost most when busy.
+    with threadpool_limits(limits=1):
+        return _forest().fit(table, target)
 
 
-def _folds(unit: Units) -> list[npt.NDArray[np.bool_]]:
+def _folds(unit: Units, folds: int = FOLDS) -> list[npt.NDArray[np.bool_]]:
     """Which rows are held out in each fold; all rows of a unit together."""
     units = len(np.unique(unit))
-    place = np.random.default_rng(1).permutation(units) % min(FOLDS, units)
-    return [place[unit] == fold for fold in range(min(FOLDS, units))]
+    place = np.random.default_rng(1).permutation(units) % min(folds, units)
+    return [place[unit] == fold for fold in range(min(folds, units))]
 
 
-def _held_out(table: Floats, true: Floats, unit: Units, cap: float) -> Floats:
+def _held_out(table: Floats, true: Floats, unit: Units, cap: float, folds: int = FOLDS) -> Floats:
     predicted = np.empty(len(true))
-    for out in _folds(unit):
+    for out in _folds(unit, folds):
         predicted[out] = _grown(table[~out], np.minimum(true[~out], cap)).predict(table[out])
     return np.clip(predicted, 0.0, cap)
 
@@ -120,7 +107,7 @@ def _choose_cap(table: Floats, true: Floats, unit: Units) -> tuple[float, dict[s
     tried: dict[float, float] = {}
     for share in CAPS:
         cap = _rounded(share * float(np.median(lengths)))
-        error = _held_out(table, true, unit, cap)[late] - true[late]
+        error = _held_out(table, true, unit, cap, FOLDS_OF_CAPS)[late] - true[late]
         tried[cap] = float(np.sqrt(np.mean(error**2)))
     best = min(tried, key=lambda cap: tried[cap])
     return best, {f"{cap:g}": round(error, 3) for cap, error in tried.items()}
