@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_agent.contracts.plugs import Detector, Driver
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import EdgeAgentError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from pydantic import BaseModel
 
 DRIVERS: Mapping[str, tuple[str, str]] = {
     "modbus": (
@@ -26,6 +31,11 @@ DRIVERS: Mapping[str, tuple[str, str]] = {
     ),
 }
 """Driver name -> (its settings model, which loads no protocol library; the driver itself)."""
+
+PROFILES: Mapping[str, tuple[str, str]] = {
+    "modbus": ("edge_agent_drivers.modbus.profile:Profile", "edge_agent_drivers:profiles"),
+}
+"""Driver name -> (the model of its device profiles; package and folder with those that are bundled)."""
 
 DETECTORS: Mapping[str, str] = {"ensemble": "edge_agent_models.ensemble:EnsembleDetector"}
 
@@ -106,6 +116,36 @@ def driver(kind: str) -> type[Driver]:
     """The driver class of that name. UnknownKind with a suggestion where there is none."""
     entry = _lookup(DRIVERS, "edge_agent.drivers", "driver", kind)
     return cast("type[Driver]", load(entry[1] if isinstance(entry, tuple) else entry))
+
+
+def profile_model(driver: str) -> type[BaseModel]:
+    """What a device profile of that driver (a key of `PROFILES`) may say."""
+    return cast("type[BaseModel]", load(PROFILES[driver][0]))
+
+
+def profile_names(driver: str) -> list[str]:
+    """The bundled device profiles of a driver; none where it has none."""
+    folder = _profile_folder(driver)
+    names = [file.name for file in folder.iterdir()] if folder else []
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def profile_text(driver: str, name: str) -> str:
+    """The YAML of a bundled profile, whose name `profile_names` gave."""
+    folder = _profile_folder(driver)
+    if folder is None:
+        raise UnknownKind(f"driver '{driver}' has no device profiles")
+    return folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _profile_folder(driver: str) -> Traversable | None:
+    # Imported when needed, as few machines have a profile and it brings zipfile and tempfile.
+    from importlib.resources import files
+
+    if driver not in PROFILES:
+        return None
+    package, _, folder = PROFILES[driver][1].partition(":")
+    return files(package).joinpath(folder)
 
 
 def detector(kind: str) -> type[Detector]:

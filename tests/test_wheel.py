@@ -23,18 +23,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_what_the_packages_read(wheel: Path) -> None:
-    """Scenarios, register maps, the demo's YAML and type markers travel in the wheel; tests do not."""
+    """Scenarios, maps, device profiles, the demo's YAML, type markers travel in the wheel; tests do not."""
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "edge_agent/demo/demo.yaml" in names
     assert "edge_agent_simulators/scenarios/demo.yaml" in names
     assert "edge_agent_simulators/maps/pump.yaml" in names
     assert "edge_agent_drivers/py.typed" in names
+    assert "edge_agent_drivers/profiles/eastron-sdm630.yaml" in names
     assert not [name for name in names if name.startswith("tests")]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.xdist_group("demo")
+@pytest.mark.alone
 def test_the_wheel_runs_the_demo_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     """`pip install` of locked requirements and the wheel into a new venv; then the demo, from elsewhere."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)

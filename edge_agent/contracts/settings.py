@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema
 from edge_agent import expressions
 from edge_agent.contracts.doubt import Doubt
 from edge_agent.types import AlarmPriority, Kind, Store, Tag
-from edge_agent.units import Duration, Rate
+from edge_agent.units import Duration, Rate, format_duration
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)]
 """Letters, digits, `_`, `-` and `.`; the last two not first."""
@@ -169,7 +169,9 @@ class TagSettings(StrictModel):
     """Scan class of this tag, instead of `every`."""
     store: Store | None = None
     """float (default for numbers and states), int, bool or string."""
-    deadband: float | Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?%$")] = 0.0
+    deadband: (
+        Annotated[float, Field(ge=0)] | Annotated[str, StringConstraints(pattern=r"^(100|\d{1,2})(\.\d+)?%$")]
+    ) = 0.0
     """Changes smaller than this are not passed on; absolute, or a percentage of `range`."""
     max_interval: Duration = Field(default=600.0, gt=0)
     """A held value is emitted again after this long."""
@@ -247,6 +249,35 @@ class HealthSettings(StrictModel):
     """Which detector, by its name in the registry."""
 
 
+class CommWatchdog(StrictModel):
+    """Supervision in a drive or controller that trips where nobody talks to it: silence harms it."""
+
+    text: str
+    """What the device does when it hears nothing, and which messages count."""
+    parameter: str | None = None
+    """Where it is set in the device, in the words of its manual."""
+    timeout: Duration | None = Field(default=None, gt=0)
+    """How long the device waits, as set or from the factory; nothing where that is not known."""
+    disable: str | None = None
+    """How it is switched off in the device."""
+
+    @property
+    def harmed_by_silence(self) -> bool:
+        """Whether it trips when the agent, which only reads, goes silent."""
+        return True
+
+    def sentence(self) -> str:
+        """All of it, for people."""
+        parts = [self.text.rstrip(".")]
+        if self.timeout is not None:
+            parts.append(f"timeout {format_duration(self.timeout)}")
+        if self.parameter:
+            parts.append(f"set in {self.parameter}")
+        if self.disable:
+            parts.append(f"to switch it off: {self.disable.rstrip('.')}")
+        return "; ".join(parts)
+
+
 class MachineSettings(StrictModel):
     """What every machine may say, whatever the driver; each driver adds its own keys and its own tags."""
 
@@ -280,16 +311,23 @@ class MachineSettings(StrictModel):
     """How long to wait for an answer."""
     health: HealthSettings | Literal[False] = HealthSettings()
     """How health is judged, or `off`."""
+    comm_watchdog: CommWatchdog | None = None
+    """What the machine does when the agent goes silent; `off` once it is switched off in the machine."""
     tags: dict[str, Any] = {}
     """What is read, by name."""
 
+    OFF: ClassVar[Mapping[str, Any]] = {"health": False, "comm_watchdog": None}
+    """Keys that can be switched off with `off`, and what they are then."""
+
     @model_validator(mode="before")
     @classmethod
-    def _health_off(cls, values: Any) -> Any:
+    def _parts_off(cls, values: Any) -> Any:
         # YAML 1.2 reads `off` as text: that is how INTERFACE.md switches a part off.
-        if isinstance(values, dict) and values.get("health") == "off":
-            return {**values, "health": False}
-        return values
+        if not isinstance(values, dict):
+            return values
+        return {
+            key: cls.OFF[key] if value == "off" and key in cls.OFF else value for key, value in values.items()
+        }
 
     @model_validator(mode="after")
     def _one_rate(self) -> MachineSettings:
@@ -311,8 +349,9 @@ class MachineSettings(StrictModel):
         """Every tag by name, those that a driver makes of others among them, with what each says itself."""
         return self.tags
 
-    def serial_line(self) -> tuple[str, str] | None:
-        """The serial port that the machine is on, and its settings in words; None where it is on none."""
+    def shared_line(self) -> tuple[str, Mapping[tuple[str, ...], str]] | None:
+        """The line that the machine has in common with others, and what all on it must agree on: key below
+        the machine -> setting in words. None where there is nothing to agree on."""
         return None
 
     def traffic(self) -> Mapping[float, tuple[int, int]] | None:

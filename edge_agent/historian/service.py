@@ -10,11 +10,11 @@ from pathlib import Path
 
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
-from edge_agent.contracts.plugs import Sink
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, SinkUnavailable
 from edge_agent.historian.embedded import EmbeddedStore
 from edge_agent.historian.intake import Intake
 from edge_agent.historian.ledger import FieldLedger
+from edge_agent.historian.store import Store
 from edge_agent.mqtt import MqttClient, MqttUnavailable, PublishRefused, Will
 from edge_agent.settings.models import Configuration, MqttSettings
 
@@ -29,6 +29,8 @@ repeats, and in a shared group the dead would go on taking their part.
 SESSION_UNCONFIRMED = 7 * 86_400
 """The same where agents let go of a record at the broker's acknowledgement (`mqtt.confirm: broker`)."""
 READER = "store"
+TIDY = 60.0
+"""Seconds between looks for minutes to make and rows over their age."""
 
 
 class Historian:
@@ -55,6 +57,7 @@ class Historian:
         self.ready = asyncio.Event()
         """Set once messages are received."""
         self._settings = configuration.historian
+        self._clock = clock
         client_id = f"{configuration.agent}-historian-{instance}"
         self._confirms = configuration.confirm == "historian"
         session = SESSION if self._confirms else SESSION_UNCONFIRMED
@@ -66,7 +69,7 @@ class Historian:
         buffer = configuration.buffer
         self.journal = Journal(self.folder / "journal.db", clock, buffer, readers=(READER,), eager=False)
         self.intake = Intake(self.client, self.journal, prefix, buffer.commit_interval)
-        self.store: Sink | None = None
+        self.store: Store | None = None
         self.delivery = Delivery(self._settings.kind)
 
     def _connected(self) -> None:
@@ -85,7 +88,12 @@ class Historian:
             # influxdb-client takes most of a second to import
             self.store = await asyncio.to_thread(self._make_store)
             self.client.start()
-            await forward(self.journal, self.journal.reader(READER), self.store, self.delivery)
+            tidying = asyncio.create_task(self._tidy(self.store), name="historian tidy")
+            try:
+                await forward(self.journal, self.journal.reader(READER), self.store, self.delivery)
+            finally:
+                tidying.cancel()
+                await asyncio.wait([tidying])
         finally:
             await self._stop()
 
@@ -102,13 +110,28 @@ class Historian:
             await self.store.close()
         await self.journal.close()
 
-    def _make_store(self) -> Sink:
+    async def _tidy(self, store: Store) -> None:
+        """Once a minute: make minutes of what is new, drop what is over its age."""
+        said = ""
+        while True:
+            await asyncio.sleep(TIDY)
+            try:
+                await store.tidy()
+            except SinkUnavailable as away:
+                if str(away) != said:
+                    log.warning("minutes are not made, and nothing is dropped for its age: %s", away)
+                said = str(away)
+            else:
+                said = ""
+
+    def _make_store(self) -> Store:
         ledger = FieldLedger(self.folder / "fields.json")
+        quarantine, retention = self.journal.quarantine, self._settings.retention
         if self._settings.kind == "embedded":
-            return EmbeddedStore(self.history, ledger, self.journal.quarantine)
+            return EmbeddedStore(self.history, ledger, quarantine, retention, self._clock)
         from edge_agent.historian.influxdb import InfluxStore
 
-        return InfluxStore(self._settings, ledger, self.journal.quarantine)
+        return InfluxStore(self._settings, ledger, quarantine, self.folder / "minutes.json")
 
     async def drained(self, timeout: float) -> bool:
         """Wait until everything received is in the store; False where that takes longer than `timeout`."""

@@ -137,6 +137,7 @@ class MachineLine:
             "asset_id": self.settings.asset_id,
             "description": self.settings.description,
             "criticality": self.settings.criticality,
+            "profile": getattr(self.settings, "profile", None),  # only some drivers know profiles
             "configuration": configuration_hash,
             "tags": {tag.name: self._tag_meta(tag) for tag in self.tags},
         }

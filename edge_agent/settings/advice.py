@@ -9,6 +9,7 @@ from edge_agent.contracts.settings import LimitsSettings, MachineSettings, TagSe
 from edge_agent.settings.nodes import MapNode, Place
 from edge_agent.settings.problems import Problem, at
 from edge_agent.types import Kind
+from edge_agent.units import format_duration
 
 _RAW: Mapping[str, tuple[float, float]] = {
     **{f"uint{bits}": (0.0, 2.0**bits - 1) for bits in (8, 16, 32, 64)},
@@ -39,6 +40,7 @@ def of_machines(
                 yield from _discrete(settings, below)
                 yield from _bit_alarms(below)
         yield from _judged(machine, node)
+        yield from _fed(machine, node)
         for doubt in machine.doubts(name, state):
             yield at(_place(node, doubt.path), doubt.code, doubt.message, doubt.hint)
 
@@ -55,6 +57,31 @@ def _place(node: MapNode, path: tuple[str, ...]) -> Place:
             break
         node = entry.value
     return place
+
+
+def _fed(machine: MachineSettings, node: MapNode) -> Iterator[Problem]:
+    """Whether a communication watchdog that any message feeds is fed often enough."""
+    watchdog = machine.comm_watchdog
+    if watchdog is None or watchdog.timeout is None or not watchdog.harmed_by_silence:
+        return
+    if getattr(machine, "mode", None) == "listen":
+        # Another master feeds it.
+        return
+    rates = [machine.rate_of(tag) for tag in machine.tags.values() if isinstance(tag, TagSettings)]
+    if not rates or min(rates) <= watchdog.timeout / 3:
+        return
+    entry = next(
+        node.entries[key] for key in ("every", "scan", "profile", "comm_watchdog") if key in node.entries
+    )
+    message = (
+        f"read every {format_duration(min(rates))}, and its communication watchdog waits "
+        f"{format_duration(watchdog.timeout)}"
+    )
+    hint = (
+        f"every: {format_duration(watchdog.timeout / 3)} or less, or switch the watchdog off in the machine "
+        "and write comm_watchdog: off"
+    )
+    yield at(entry.key.place, "W312", message, hint)
 
 
 def _limits(tag: TagSettings, node: MapNode) -> Iterator[Problem]:

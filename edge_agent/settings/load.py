@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from edge_agent import registry
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.settings import advice, connections, crosscheck, notyet, shape
+from edge_agent.settings import advice, connections, crosscheck, notyet, profiles, shape
 from edge_agent.settings.models import SCAN_CLASSES, Configuration
 from edge_agent.settings.nodes import Entry, MapNode, Place, plain, text_of
 from edge_agent.settings.problems import Problem, at, closest, did_you_mean, in_order
@@ -57,11 +57,13 @@ def load(path: Path | str, *, env: Mapping[str, str] = os.environ) -> Loaded:
     root = sources.read(path)
     if root is None:
         return Loaded(None, in_order(sources.problems), sources.lines)
+    brought = profiles.merge(root, sources)
     build = _Build(root, Secrets(path.parent, env))
     configuration = build.run()
-    problems = [*sources.problems, *build.problems]
+    problems = [*sources.problems, *brought, *build.problems]
     if sources.repaired:
-        problems = [*sources.problems, *(p for p in build.problems if _certain(p, sources.mended))]
+        kept = (p for p in build.problems if _certain(p, sources.mended))
+        problems = [*sources.problems, *brought, *kept]
     if any(problem.severity == "error" for problem in problems):
         configuration = None
     return Loaded(configuration, in_order(problems), sources.lines, root)

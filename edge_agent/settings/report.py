@@ -7,12 +7,12 @@ before it is built, not to size a disk to the megabyte.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge_agent.contracts.settings import MachineSettings, TagSettings
+from edge_agent.contracts.settings import CommWatchdog, MachineSettings, TagSettings
 from edge_agent.settings.models import Configuration
 from edge_agent.units import format_duration
 
@@ -50,6 +50,17 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Watchdog:
+    """A machine whose communication watchdog is known, for the engineer to confirm."""
+
+    machine: str
+    settings: CommWatchdog
+
+    def __str__(self) -> str:
+        return f"{self.machine}: communication watchdog: {self.settings.sentence()}"
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What `check` tells about a configuration that it accepts."""
 
@@ -61,6 +72,7 @@ class Summary:
     buffer_limit: str
     """What ends the buffer first: max_size or max_age."""
     false_alarms_per_year: float
+    watchdogs: tuple[Watchdog, ...] = ()
 
     def lines(self) -> list[str]:
         """The summary in short lines."""
@@ -71,6 +83,7 @@ class Summary:
             *(str(load) for load in self.loads),
             f"buffer: {_hours(self.buffer_hours)} without broker ({self.buffer_limit})",
             f"false alarms: about {false_alarms:.3g} a year are budgeted for the plant",
+            *(str(watchdog) for watchdog in self.watchdogs),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -90,6 +103,16 @@ class Summary:
             ],
             "buffer_hours": round(self.buffer_hours, 1),
             "false_alarms_per_year": round(self.false_alarms_per_year, 2),
+            "comm_watchdogs": [
+                {
+                    "machine": watchdog.machine,
+                    "text": watchdog.settings.text,
+                    "parameter": watchdog.settings.parameter,
+                    "timeout": watchdog.settings.timeout,
+                    "disable": watchdog.settings.disable,
+                }
+                for watchdog in self.watchdogs
+            ],
         }
 
 
@@ -105,6 +128,16 @@ def summarize(configuration: Configuration) -> Summary:
         buffer_hours=hours,
         buffer_limit=limit,
         false_alarms_per_year=false_alarms_per_year(configuration),
+        watchdogs=watchdogs(configuration.machines),
+    )
+
+
+def watchdogs(machines: Mapping[str, MachineSettings]) -> tuple[Watchdog, ...]:
+    """The machines that do something when nobody talks to them."""
+    return tuple(
+        Watchdog(name, machine.comm_watchdog)
+        for name, machine in machines.items()
+        if machine.comm_watchdog is not None
     )
 
 

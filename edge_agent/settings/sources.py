@@ -28,12 +28,12 @@ class Sources:
 
     def read(self, path: Path) -> MapNode | None:
         """The mapping that `path` and the files it includes make up; None where there is none to speak of."""
-        root = self._file(path, Place(str(path), 1, 1))
+        root = self.file(path, Place(str(path), 1, 1))
         if root is not None:
             self._include(root, path)
         return root
 
-    def _file(self, path: Path, wanted: Place) -> MapNode | None:
+    def file(self, path: Path, wanted: Place) -> MapNode | None:
         """One file's mapping; `wanted` is where it was asked for."""
         self._seen.add(path.resolve())
         text = self._text(path, wanted)
@@ -103,7 +103,7 @@ class Sources:
             if len(self._seen) >= MAX_FILES:
                 self.problems.append(at(pattern.place, "E114", f"more than {MAX_FILES} files"))
                 return
-            included = self._file(found, pattern.place)
+            included = self.file(found, pattern.place)
             if included is not None:
                 self._include(included, found)
                 self._merge(root, included)

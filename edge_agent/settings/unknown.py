@@ -39,6 +39,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("severity",), "priority"),
     **dict.fromkeys(("instruction", "advice", "what_to_do"), "action"),
     **dict.fromkeys(("protocol",), "driver"),
+    **dict.fromkeys(("template", "device_type", "device_profile", "register_map"), "profile"),
     **dict.fromkeys(("devices", "assets", "plcs", "machine"), "machines"),
     **dict.fromkeys(("points", "signals", "variables", "registers", "sensors"), "tags"),
     **dict.fromkeys(("influxdb", "influx", "database"), "historian"),

@@ -32,6 +32,8 @@ KNOWN_ALTERNATIVES: Mapping[str, str] = {
     "deadband": "a number in the tag's unit, or a percentage of its range such as 1%",
     "byte_order": "ABCD, DCBA, BADC or CDAB, or a mapping by type like {float32: CDAB}",
     "health": "a mapping, or off",
+    "comm_watchdog": "a mapping, or off",
+    "identity": "a mapping, or off",
     "web": "a mapping, or off",
     "when": "true, false or a number",
     "high": "a number, or a mapping with `value`",

@@ -271,7 +271,7 @@ async def test_a_restarted_device_is_read_again_by_the_same_driver(
     await driver.connect()
     before = await scan(driver)
     await device.stop()
-    with pytest.raises(DeviceUnreachable, match="check power, cable"):
+    with pytest.raises(DeviceUnreachable, match="check the port"):
         await scan(driver)
     await driver.close()
     with pytest.raises(DeviceUnreachable, match="no connection"):

@@ -20,10 +20,13 @@ from edge_agent.errors import DeviceRefused, DeviceUnreachable
 from edge_agent.pipeline.sampler import LONGEST_RETRY, Sampler
 from edge_agent.types import SampleBatch
 from edge_agent_drivers.modbus import serial_port
+from edge_agent_drivers.modbus.address import Table
+from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.driver import ModbusDriver
 from edge_agent_drivers.modbus.endpoint import parse_endpoint
 from edge_agent_drivers.modbus.owing import Owing
 from edge_agent_drivers.modbus.settings import ModbusMachine
+from edge_agent_drivers.modbus.sharing import line_to
 from tests.drivers.stage import by_name, good, scan
 from tests.support.bus import Bus, read_request
 
@@ -117,6 +120,18 @@ def test_the_listening_is_never_under_three_seconds() -> None:
             {"driver": "modbus", "url": "rtu:///dev/ttyUSB0", "comm": {"listen": "2s"}}
         )
     assert ModbusMachine.model_validate({"driver": "modbus", "url": "rtu:///dev/ttyUSB0"}).comm.listen == 3
+
+
+async def test_a_line_for_a_single_question_listens_as_long(bus: Bus) -> None:
+    """Commands open lines without a word about listening: three seconds all the same."""
+    path = bus.plug("ttyUSB0")
+    bus.device(1)
+    line = line_to(parse_endpoint(f"rtu://{path}?parity=N"), Timing(0.2))
+    began = time.monotonic()
+    await line.open()
+    assert time.monotonic() - began >= 3
+    assert await line.ask(1, Table.HOLDING, 0, 1) == b"\0\x64"
+    line.close()
 
 
 async def poll(bus: Bus, units: list[int], every: float) -> None:

@@ -117,7 +117,7 @@ def test_what_the_server_offers_is_shown_and_the_best_is_recommended(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["opc.tcp://127.0.0.1:9"], 75, "check power, network and address"),
+        (["opc.tcp://127.0.0.1:9"], 75, "refused: nothing listens on this port"),
         (["opc.tcp://127.0.0.1"], 2, "lacks the port"),
         ([], 2, "name the device by its URL"),
         (["opc.tcp://127.0.0.1:9", "--thumbprint", "abc"], 2, "'abc' is not a thumbprint"),

@@ -37,7 +37,8 @@ def scans(first: int, count: int) -> list[bytes]:
 async def store(folder: Path, **settings: Any) -> AsyncIterator[tuple[InfluxStore, Aside]]:
     aside: Aside = []
     model = HistorianSettings.model_validate({"kind": "influxdb", "api": "v1", "timeout": "2s", **settings})
-    one = InfluxStore(model, FieldLedger(folder / "fields.json"), lambda *what: aside.append(what))
+    ledger = FieldLedger(folder / "fields.json")
+    one = InfluxStore(model, ledger, lambda *what: aside.append(what), folder / "minutes.json")
     try:
         yield one, aside
     finally:
@@ -190,6 +191,8 @@ class Fake:
         self.times: list[float] = []
         self.tokens: set[str] = set()
         self.silent = False
+        self.raw = b""
+        """Sent instead of an answer, a byte every 100 ms."""
         self.writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -216,6 +219,9 @@ class Fake:
                 status, text = self.answer(body)
                 if self.silent:
                     continue
+                for byte in self.raw:
+                    writer.write(bytes([byte]))
+                    await asyncio.sleep(0.1)
                 reply = f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n{self.headers}\r\n{text}"
                 writer.write(reply.encode())
                 await writer.drain()
@@ -228,7 +234,7 @@ class Fake:
         finally:
             server.close()
             for writer in self.writers:
-                writer.close()
+                writer.transport.abort()
             await asyncio.sleep(0.05)
 
 

@@ -89,7 +89,9 @@ async def test_enumerations_bits_and_rates_arrive_as_tags_of_their_own(
     assert second["energy.rate"] > 0
     [alert] = kept.alerts
     assert (alert.id, alert.state, alert.action) == ("status.tripped", AlarmState.UNACKNOWLEDGED, "Reset")
-    tags = json.loads(json.dumps(line.meta("hash")))["tags"]
+    meta = json.loads(json.dumps(line.meta("hash")))
+    tags = meta["tags"]
+    assert (meta["profile"], meta["configuration"]) == (None, "hash")
     assert tags["state"]["enum"] == {"0": "stopped", "1": "running"}
     assert (tags["energy.rate"]["unit"], tags["energy.rate"]["kind"]) == ("kW", "measurement")
     assert tags["status.tripped"]["label"] == "Trip"

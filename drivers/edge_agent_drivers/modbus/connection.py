@@ -58,7 +58,8 @@ class Connection:
         self._members: dict[object, Timing] = {}
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
-        self._attempts = 0
+        self.attempts = 0
+        """How often it was tried to connect."""
         self._failure: LineFault | None = None
         """What became of the last attempt to connect."""
         self._turns = Turns()
@@ -85,6 +86,11 @@ class Connection:
         """How many questions may be under way at once."""
         return self._turns.capacity
 
+    @property
+    def answered(self) -> bool:
+        """Whether anything was answered since it was opened last."""
+        return not self._not_before
+
     def joined(self, line: object) -> bool:
         """Whether the line has opened it and not left since."""
         return line in self._members
@@ -108,14 +114,14 @@ class Connection:
         again = line in self._members
         self._members[line] = timing
         self._strictest()
-        attempts = self._attempts
+        attempts = self.attempts
         # The gap is ours and not the device's: it does not count.
         gap = max(0.0, self._not_before - asyncio.get_running_loop().time())
         try:
             async with asyncio.timeout(gap + timing.connecting), self._opening:
                 if again and len(self._members) == 1:
                     self._drop()
-                if self._attempts != attempts and self._failure is not None:
+                if self.attempts != attempts and self._failure is not None:
                     # Somebody else tried while this one waited.
                     raise type(self._failure)(str(self._failure))
                 if not self.usable:
@@ -135,7 +141,7 @@ class Connection:
         self._drop()
         # asyncio closes a dropped socket one turn later, and some devices have room for one connection only.
         await asyncio.sleep(max(0.0, self._not_before - loop.time()))
-        self._attempts += 1
+        self.attempts += 1
         self._not_before = loop.time() + min(RECONNECT_GAP, timing.timeout)
         self._failure = None
         try:

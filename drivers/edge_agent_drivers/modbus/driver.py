@@ -13,7 +13,17 @@ from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.columns import plan_groups
-from edge_agent_drivers.modbus.faults import LineFault, Taken, Unplugged, Untrusted
+from edge_agent_drivers.modbus.faults import (
+    BEHIND_GATEWAY,
+    LineFault,
+    LineLost,
+    Refused,
+    Taken,
+    Unplugged,
+    Unreached,
+    Untrusted,
+)
+from edge_agent_drivers.modbus.identity import AnotherDevice, IdentityGuard
 from edge_agent_drivers.modbus.inquiry import answer
 from edge_agent_drivers.modbus.listening import Listener
 from edge_agent_drivers.modbus.outline import outline
@@ -44,6 +54,8 @@ class ModbusDriver(Driver):
         listen = comm.listen if settings.endpoint.serial else 0.0
         timing = Timing(settings.answer_timeout, comm.pause, comm.connect_pause, comm.pipeline, listen)
         self._line = line_to(settings.endpoint, timing, settings.tls)
+        if settings.identity is not None:
+            self._line.guard = IdentityGuard(settings, settings.identity, self._line)
         device = Device(machine, self._line, settings.unit_id, self._limits, comm.retest, comm.retries)
         # By scan rate, because hashing a group means hashing all its tags.
         self._scans = {plan.group.every: GroupScan(plan, device) for plan in self._plans}
@@ -67,13 +79,18 @@ class ModbusDriver(Driver):
         """Open the connection, or join the machines that share it.
 
         DeviceUnreachable where that fails within the timeout, DeviceRefused where TLS certificates are why,
-        or where a serial line is somebody else's.
+        where a serial line is somebody else's, or where `identity` says that it is another device.
         """
         if self._listener is not None:
             await self._listener.connect()
             return
         try:
             await self._line.open()
+            if self._line.guard is not None:
+                await self._line.guard.check()
+        except AnotherDevice as fault:
+            self._line.close()
+            raise DeviceRefused(self._another(fault)) from fault
         except Untrusted as fault:
             raise DeviceRefused(f"machine {self._machine}: {fault}: check tls") from fault
         except Taken as fault:
@@ -81,6 +98,7 @@ class ModbusDriver(Driver):
         except Unplugged as fault:
             raise DeviceUnreachable(f"machine {self._machine}: {fault}", fault.retry_within) from fault
         except LineFault as fault:
+            self._line.close()
             raise DeviceUnreachable(self._advice(fault)) from fault
         self._open = True
         for scan in self._scans.values():
@@ -88,7 +106,7 @@ class ModbusDriver(Driver):
 
     async def read(self, group: ReadGroup, *, raw: bool = False) -> list[SampleBatch]:
         """One scan, one batch; listening, one for each answer that was heard. DeviceUnreachable where nothing
-        of the group was answered."""
+        of the group was answered, DeviceRefused where it has become another device."""
         if self._listener is not None:
             return await self._listener.read(group, raw=raw)
         if not self._open:
@@ -96,6 +114,8 @@ class ModbusDriver(Driver):
         timestamp = self._stamp.next()
         try:
             row = await self._scans[group.every].run(self._clock.elapsed(), raw=raw)
+        except AnotherDevice as fault:
+            raise DeviceRefused(self._another(fault)) from fault
         except LineFault as fault:
             raise DeviceUnreachable(self._advice(fault)) from fault
         return [SampleBatch(self._machine, group.names, timestamp, row.values, row.statuses, row.raw)]
@@ -114,5 +134,15 @@ class ModbusDriver(Driver):
         if self._listener is not None:
             self._listener.close()
 
+    def _another(self, fault: AnotherDevice) -> str:
+        return f"machine {self._machine}: {fault}; check url, unit_id and profile, or write identity: off"
+
     def _advice(self, fault: LineFault) -> str:
-        return f"machine {self._machine}: {fault}: check power, cable, address and unit_id"
+        start = f"machine {self._machine}: {fault}"
+        if isinstance(fault, Unreached):
+            return start
+        if isinstance(fault, Refused) and fault.code in BEHIND_GATEWAY:
+            return f"{start}: check unit_id, and power and cable of the device behind the gateway"
+        if isinstance(fault, LineLost):
+            return f"{start}: check power, cable and address"
+        return f"{start}: check power, cable, address and unit_id"

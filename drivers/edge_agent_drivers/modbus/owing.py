@@ -31,6 +31,10 @@ class Owing:
         until = time.monotonic() + max(self._late, waited)
         self._units[question.unit] = until, question.pdu[0]
 
+    def over(self, unit: int) -> bool:
+        """Forget what `unit` owed; whether there was anything."""
+        return self._units.pop(unit, None) is not None
+
     def heard(self, unit: int, function: int) -> None:
         """A reply came that nobody waited for."""
         entry = self._units.get(unit)

@@ -66,9 +66,8 @@ class RtuConnection(asyncio.BufferedProtocol):
         """Whether what comes may still be the echo of the question, as some adapters send it back."""
         self._due = self._came = 0
         """How long the answer is, where the question says it; how much has come since, beside the echo."""
-        self._first = False
-        """Whether nothing that came since the question was passed over yet."""
-        self._garbled = False
+        self._first = self._garbled = False
+        """Whether nothing that came since was passed over yet; whether the answer came damaged."""
         self._stranger_at = 0.0
         self.skipped = ""
         """What came since the question and answers something else; empty where nothing did."""
@@ -79,7 +78,7 @@ class RtuConnection(asyncio.BufferedProtocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def rest(self, unit: int) -> float:
-        """Seconds for which `unit` is left alone. A question to it would wait here as long."""
+        """Seconds for which `unit` is left alone; a question to it would wait here."""
         return self._owing.left(unit)
 
     def ask(self, question: Asked) -> asyncio.Future[bytes | LineFault]:
@@ -91,9 +90,8 @@ class RtuConnection(asyncio.BufferedProtocol):
         self._received = 0
         self.skipped, self._garbled = "", False
         self._question, self._sent = question, b""
-        answer: asyncio.Future[bytes | LineFault] = asyncio.get_running_loop().create_future()
+        self._answer = answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(self._ended)
-        self._answer = answer
         self._send()
         return answer
 
@@ -150,6 +148,10 @@ class RtuConnection(asyncio.BufferedProtocol):
         wait = max(self._heard_at + self._gap - now, self._owing.left(question.unit))
         if wait > 0:
             self._later(wait, self._send)
+            return
+        if self._owing.over(question.unit):
+            # Its answer may have come while the loop was busy, and is read before a timer is due.
+            self._later(0.0, self._send)
             return
         self._stop_timer()
         self._heard.clear()

@@ -20,6 +20,8 @@ from edge_agent_drivers.modbus.rtu import RtuConnection
 from edge_agent_drivers.modbus.traffic import Traffic
 from edge_agent_drivers.modbus.tty import Tty, open_tty
 
+LISTEN = 3.0
+"""Seconds for which a line is listened to, at least, before the first byte."""
 SETTLE = 0.05
 """Seconds of silence after which a reply is over, at least: USB adapters pass bytes on every 16 ms."""
 _KEPT = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, FiniteFloat, model_validator
 
@@ -15,6 +15,7 @@ from edge_agent.units import Duration
 from edge_agent_drivers import codec
 from edge_agent_drivers.modbus import spacing
 from edge_agent_drivers.modbus.endpoint import Endpoint, parse_endpoint
+from edge_agent_drivers.modbus.identity import IdentitySettings
 from edge_agent_drivers.modbus.limits import MOST_BITS, Limits, Stretch
 from edge_agent_drivers.modbus.orders import Orders
 from edge_agent_drivers.modbus.plan import Span, weigh
@@ -22,6 +23,7 @@ from edge_agent_drivers.modbus.ranges import AddressRange, AddressRangeField
 from edge_agent_drivers.modbus.security import TlsSettings
 from edge_agent_drivers.modbus.tagcheck import WHOLE
 from edge_agent_drivers.modbus.tags import MOST_REGISTERS, ModbusTag, Type, located
+from edge_agent_drivers.modbus.watchdog import ModbusWatchdog, armed_tags
 from edge_agent_drivers.scaling import ne43
 
 Problem = tuple[tuple[str, ...], str]
@@ -31,7 +33,7 @@ Problem = tuple[tuple[str, ...], str]
 class CommSettings(StrictModel):
     """Timing of the connection."""
 
-    timeout: Duration | None = None
+    timeout: Duration | None = Field(default=None, gt=0)
     """How long to wait for an answer; default: the machine's `timeout`."""
     retries: int = Field(default=0, ge=0, le=5)
     """How often a request is asked again within a scan, after silence, garbage or "busy"."""
@@ -43,7 +45,7 @@ class CommSettings(StrictModel):
     """Time between connecting and the first request."""
     listen: Duration = Field(default=3.0, ge=3.0)
     """How long a serial line is listened to before the first byte is sent, lest another master is there."""
-    retest: Duration = 600.0
+    retest: Duration = Field(default=600.0, gt=0)
     """How often a refused register is tried again."""
 
     @model_validator(mode="after")
@@ -96,7 +98,19 @@ class ModbusMachine(MachineSettings):
     comm: CommSettings = CommSettings()
     tls: TlsSettings | None = None
     """With tls://: whom to trust, and our own certificate."""
+    profile: str | None = None
+    """A bundled device profile, or ./NAME.yaml; brings tags and more, which own settings override."""
+    profile_tags: list[str] | None = None
+    """Only these tags of the profile; default: all."""
+    params: dict[Name, int | FiniteFloat] = {}
+    """What the profile leaves to the engineer, like the decimals set in the device."""
+    identity: IdentitySettings | None = None
+    """What says which device this is, asked on each connection; or `off`."""
+    comm_watchdog: ModbusWatchdog | None = None
+    """What the device does when the agent goes silent; `off` once it is switched off in the device."""
     tags: dict[Name, ModbusTag] = {}
+
+    OFF: ClassVar[Mapping[str, Any]] = {**MachineSettings.OFF, "identity": None}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -116,10 +130,12 @@ class ModbusMachine(MachineSettings):
 
     def order_of(self, tag: ModbusTag) -> str:
         """The byte order of a tag: its own, else the machine's for its type, else ABCD."""
-        if tag.byte_order is not None:
-            return tag.byte_order
+        return tag.byte_order if tag.byte_order is not None else self.order_for(tag.wire_type)
+
+    def order_for(self, type_: str) -> str:
+        """The machine's byte order for a type."""
         if isinstance(self.byte_order, dict):
-            return self.byte_order.get(tag.wire_type, "ABCD")
+            return self.byte_order.get(type_, "ABCD")
         return self.byte_order
 
     @property
@@ -137,8 +153,13 @@ class ModbusMachine(MachineSettings):
             size=self.block_size or 1,
             blocks=stretches(self.blocks),
             readable=stretches(self.readable),
-            holes=stretches(self.holes),
+            holes=stretches(self.never_read),
         )
+
+    @property
+    def never_read(self) -> list[AddressRange]:
+        """The holes, and the registers whose reading arms the device's watchdog."""
+        return [*self.holes, *(self.comm_watchdog.armed_by if self.comm_watchdog else ())]
 
     def sentinels_of(self, tag: ModbusTag) -> frozenset[float]:
         """The raw values of a tag that mean "no value", as they come out of unpacking."""
@@ -157,12 +178,19 @@ class ModbusMachine(MachineSettings):
                 )
         return found
 
-    def serial_line(self) -> tuple[str, str] | None:
-        """The serial port and its settings, as ("/dev/ttyUSB0", "19200 baud, 8E1")."""
+    def shared_line(self) -> tuple[str, Mapping[tuple[str, ...], str]] | None:
+        """What machines on one connection must agree on: ("/dev/ttyUSB0", {("url",): "9600 baud, 8E1"})."""
         line = self.endpoint
-        if not line.serial:
-            return None
-        return line.host, f"{line.baudrate} baud, {line.bytesize}{line.parity}{line.stopbits}"
+        agreed: dict[tuple[str, ...], str] = {}
+        if line.scheme == "tls":
+            agreed["tls",] = (self.tls or TlsSettings()).described()
+        elif line.scheme in ("rtu", "rtu+tcp"):
+            agreed["mode",] = f"mode: {self.mode}"
+        if line.serial:
+            agreed["url",] = f"{line.baudrate} baud, {line.bytesize}{line.parity}{line.stopbits}"
+        if line.serial and self.mode == "poll":
+            agreed["comm", "listen"] = f"comm.listen: {self.comm.listen:g}s"
+        return (str(line).lower() if not line.serial else line.host, agreed) if agreed else None
 
     def traffic(self) -> Mapping[float, tuple[int, int]]:
         """Scan rate -> requests that its tags take, and bytes of values that come with their answers."""
@@ -183,16 +211,26 @@ class ModbusMachine(MachineSettings):
     def _possible(self) -> Self:
         problems = [
             *self._url_problems(),
+            *self._profile_problems(),
             *self._invalid_problems(),
             *self._tag_problems(),
             *self._name_problems(),
             *self._factor_problems(),
+            *armed_tags(self.comm_watchdog if self.mode == "poll" else None, self.tags, self.address_base),
         ]
         # Where a tag lies is judged once it is known to lie anywhere.
         problems = problems or list(spacing.problems(self))
         if problems:
             raise located("ModbusMachine", problems)
         return self
+
+    def _profile_problems(self) -> Iterator[Problem]:
+        if self.mode == "listen" and self.identity is not None:
+            yield ("identity",), "who only listens cannot ask which device it is: write identity: off"
+        if self.profile is None:
+            for key in ("params", "profile_tags"):
+                if key in self.model_fields_set:
+                    yield (key,), f"'{key}' belongs to a device profile; add profile: NAME, or remove it"
 
     def _url_problems(self) -> Iterator[Problem]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from edge_agent_drivers.modbus.channel import Dial, Timing
@@ -11,7 +12,7 @@ from edge_agent_drivers.modbus.endpoint import Endpoint
 from edge_agent_drivers.modbus.faults import LineLost
 from edge_agent_drivers.modbus.line import ModbusLine
 from edge_agent_drivers.modbus.security import TlsSettings
-from edge_agent_drivers.modbus.serial_port import SerialDial
+from edge_agent_drivers.modbus.serial_port import LISTEN, SerialDial
 from edge_agent_drivers.modbus.tcp import rtu_tcp_dial, tcp_dial
 from edge_agent_drivers.modbus.tls import tls_dial
 from edge_agent_drivers.modbus.udp import udp_dial
@@ -28,7 +29,12 @@ _connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, tuple[Way, 
 
 
 def line_to(endpoint: Endpoint, timing: Timing, tls: TlsSettings | None = None) -> ModbusLine:
-    """A line to `endpoint` over the connection that all lines to it share; opens nothing yet."""
+    """A line to `endpoint` over the connection that all lines to it share; opens nothing yet.
+
+    A serial line is listened to first, also where `timing` says nothing of it.
+    """
+    if endpoint.serial and not timing.listen:
+        timing = replace(timing, listen=LISTEN)
     return ModbusLine.over(str(endpoint), lambda: _connection(endpoint, tls, timing.listen), timing)
 
 

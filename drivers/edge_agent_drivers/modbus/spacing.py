@@ -97,9 +97,10 @@ def _place_problems(machine: ModbusMachine, limits: Limits, name: str, tag: Modb
                 f"{read} lies partly in the block {written}, which is read whole; correct one",
             )
             return
-    for hole, written in zip(limits.holes, machine.holes, strict=True):
+    for hole, written in zip(limits.holes, machine.never_read, strict=True):
         if hole.meets(table, low, high):
-            yield place, f"{read} would be read, and {written} is one of the holes; correct one"
+            what = "is one of the holes" if written in machine.holes else "arms the communication watchdog"
+            yield place, f"{read} would be read, and {written} {what}; correct one"
             return
     if limits.readable and limits.region(table, low, high) < 0:
         yield place, f"{read} is not within one stretch of readable; add it there if the device has it"

@@ -97,7 +97,8 @@ async def browse(
     if json_output:
         terminal.show(json.dumps(_document(url, found, lines), ensure_ascii=False))
     elif found.variables:
-        terminal.say(f"{len(found.variables)} variables, {found.visited} nodes looked at. Ready to paste:\n")
+        counts = f"{len(found.variables)} variables, {found.visited} nodes looked at"
+        terminal.say(f"{counts}. Ready to paste below a line `site: NAME`:\n")
         terminal.show("\n".join(lines))
     if not found.variables:
         terminal.say(f"No variable below {root}" + (f" fits {pattern}." if pattern else "."))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_agent.cli.commands import agent, devices, models, opcua  # noqa: F401 (they add their commands to the app)
+from edge_agent.cli.commands import agent, devices, models, opcua, profiles  # noqa: F401 (they add to the app)
 from edge_agent.cli.commands.app import Job, app, asked
 
 
