@@ -19,8 +19,10 @@ PUBLISHED = (("deep LSTM", 16.14), ("LSTM", 14.93), ("CNN", 16.97), ("AMNL", 10.
 """RMSE on FD001's own test engines: near, but not the same question."""
 
 
-def measure(root: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+def measure(root: Path | None, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Cross-validated by engine; None where there are no files, or no scikit-learn to train with."""
+    if root is None:
+        return None
     paths = sorted((root / "cmapss").glob("train_FD001*.txt"))
     if not paths:
         return None
@@ -72,13 +74,14 @@ def _controls(true: np.ndarray, unit: np.ndarray) -> list[dict[str, Any]]:
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """The result as text."""
     yield (
-        f"C-MAPSS {result['file']}: {result['units']} engines, cross-validated by engine, cap {result['cap']:g}: "
-        f"RMSE {result['rmse']:.2f}, MAE {result['mae']:.2f}"
+        f"C-MAPSS {result['file']}: {result['units']} engines, cross-validated by engine, "
+        f"cap {result['cap']:g}: RMSE {result['rmse']:.2f}, MAE {result['mae']:.2f}"
     )
     yield (
-        f"  90 % interval holds {result['coverage']:.1%} of rows (not capped: {result['coverage_not_capped']:.1%}); "
-        f"under {ALERT:g} cycles {RUNNING} times running: {result['in_band']:.1%} of engines {BAND[0]}-{BAND[1]} "
-        f"cycles ahead, {result['missed']} missed, median {result['median_lead']:g}"
+        f"  90 % interval holds {result['coverage']:.1%} of rows (not capped: "
+        f"{result['coverage_not_capped']:.1%}); under {ALERT:g} cycles {RUNNING} times running: "
+        f"{result['in_band']:.1%} of engines {BAND[0]}-{BAND[1]} cycles ahead, {result['missed']} missed, "
+        f"median {result['median_lead'] or 0:g}"
     )
     for row in (*result["controls"], *result["published"]):
         yield f"  {row['name']:32} RMSE {row['rmse']:.2f}"

@@ -45,8 +45,10 @@ def files(root: Path) -> Iterator[Path]:
         yield from sorted((root / folder).glob("*.csv"), key=lambda path: (len(path.stem), path.stem))
 
 
-def measure(root: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+def measure(root: Path | None, say: Callable[[str], None]) -> dict[str, Any] | None:
     """All figures; None where there are no files."""
+    if root is None:
+        return None
     found, costs = [], []
     for path in files(root / "skab"):
         recording = read(path, ignore=("changepoint",))

@@ -18,8 +18,10 @@ IMS_LEARN = ("150rows", None)
 NAB_LEARN = ("7d", "2000rows")
 
 
-def femto(root: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+def femto(root: Path | None, say: Callable[[str], None]) -> dict[str, Any] | None:
     """When each bearing was alerted, as a share of its life; a snapshot every 10 s."""
+    if root is None:
+        return None
     paths = sorted((root / "femto-features").glob("Bearing*.csv*"))
     rows = []
     for learn in FEMTO_LEARN:
@@ -54,8 +56,10 @@ def femto_lines(result: dict[str, Any]) -> Iterator[str]:
             yield f"  {row['name']:12} {what}; alerts at {row['starts']} of life"
 
 
-def ims(root: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+def ims(root: Path | None, say: Callable[[str], None]) -> dict[str, Any] | None:
     """When bearing 1 was alerted, against its author's onset row."""
+    if root is None:
+        return None
     found = []
     for path in sorted((root / "ims-features").glob("*.csv")):
         recording = read(path)
@@ -82,8 +86,10 @@ def ims_lines(result: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def nab(root: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+def nab(root: Path | None, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Which of the labelled windows of machine_temperature an alert starts in."""
+    if root is None:
+        return None
     folder = root / "nab"
     if not (folder / "windows.json").exists():
         return None
