@@ -35,6 +35,8 @@ def fit(
         return _USAGE
     for note in notes:
         print(f"{file}: {note}", file=sys.stderr)
+    if sys.stderr.isatty():
+        print(f"training on {len(set(units))} units; a minute or two", file=sys.stderr)
     report = registry.rul("fit")(units, times, values, out, cap)
     if json_output:
         print(json.dumps({"model": str(out), **report}))

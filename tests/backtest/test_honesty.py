@@ -12,7 +12,8 @@ from edge_agent.backtest.judging import Machine, Outcome, backtest
 from edge_agent.backtest.recording import Learn, Recording
 from edge_agent.contracts.settings import HealthSettings
 from edge_agent.types import Tag
-from tests.models.plant import COLUMNS, Rows, machine
+from edge_agent_models.ensemble import EnsembleDetector
+from tests.models.plant import COLUMNS, Rows, machine, settings
 
 LEARN = 900
 FAULT = 1150
@@ -95,3 +96,16 @@ def test_neither_the_date_nor_the_time_of_day_matters() -> None:
     before, after = judged(rows), judged(moved)
     np.testing.assert_allclose([v.score for v in after.verdicts], [v.score for v in before.verdicts])
     assert alerts(after) == alerts(before)
+
+
+def test_row_by_row_equals_batch() -> None:
+    """What the backtest streams one row at a time is what a detector says of all rows at once."""
+    rows = faulty(5)
+    streamed = judged(rows)
+    detector = EnsembleDetector(COLUMNS, settings())
+    values = np.column_stack(list(rows.values.values()))
+    running = np.full(COUNT, -1, dtype=np.int8)
+    detector.update(rows.times[:LEARN], values[:LEARN], running[:LEARN])
+    detector.finish_learning()
+    batch = detector.update(rows.times[LEARN:], values[LEARN:], running[LEARN:])
+    np.testing.assert_array_equal([v.score for v in streamed.verdicts], [score.value for score in batch])
