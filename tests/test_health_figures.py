@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.health.figures import Counts, bootstrap, controls, late, pooled, runs, strict
+from benchmarks.health.sim import LEARN_DAYS, Story, played
 
 
 def flags(text: str) -> np.ndarray:
@@ -74,3 +75,26 @@ def test_without_data_it_says_so_and_succeeds() -> None:
     assert done.returncode == 0
     assert done.stdout.strip() == "{}"
     assert done.stderr.count("skipped") == 4
+
+
+def test_a_simulated_machine_breaks_and_is_alerted_before() -> None:
+    """The story of the benchmark has its truth: onset, breakdown and tags; the alert lies between."""
+    story = Story("press", 1009, 10.0, fault="seal_leak", onset=6.0, breakdown=9.0)
+    done = played(story, 300.0)
+    rows_a_day = 86_400 / 300
+    assert done.onset == pytest.approx(6 * rows_a_day, abs=2)
+    assert done.onset is not None
+    assert done.breakdown is not None
+    assert len(done.outcome.recording.times) == done.breakdown <= 9.5 * rows_a_day
+    assert "hold_decay" in done.tags
+    first = done.outcome.openings[0]
+    assert done.onset < first.raised < done.breakdown
+    assert next(iter(first.alert.contributions)) in done.tags
+
+
+@pytest.mark.parametrize("kind", ["pump", "press"])
+def test_a_healthy_machine_week_stays_quiet(kind: str) -> None:
+    """Products, starts, a hot day: no alert in the week after five days of learning."""
+    done = played(Story(kind, 103 if kind == "press" else 102, LEARN_DAYS + 7), 120.0)
+    assert done.onset is None
+    assert [opening.alert.message for opening in done.outcome.openings] == []
