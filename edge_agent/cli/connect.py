@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from edge_agent import registry
@@ -57,6 +58,8 @@ async def _broker(configuration: Configuration) -> Answer | None:
     if configuration.mqtt.url == "embedded":
         return None
     what = f"broker ({configuration.mqtt.url})"
+    # What the client logs, the answer says: once is enough where no log is set up.
+    logging.getLogger("edge_agent.mqtt").addHandler(logging.NullHandler())
     async with MqttClient(configuration.mqtt, f"{configuration.agent}-check") as client:
         try:
             await client.wait_connected(PATIENCE)

@@ -28,12 +28,12 @@ def run(config: Path) -> int:
     return _until_stopped(Agent(configuration).run)
 
 
-def historian(config: Path) -> int:
+def historian(config: Path, instance: int | None) -> int:
     """Run the historian of a configuration file alone until it is told to stop."""
     configuration = _prepare(config)
     from edge_agent.agent import HistorianProcess
 
-    return _until_stopped(HistorianProcess(configuration).run)
+    return _until_stopped(HistorianProcess(configuration, instance).run)
 
 
 def _prepare(config: Path) -> Configuration:

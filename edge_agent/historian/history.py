@@ -123,6 +123,10 @@ class History:
         """The fields of a machine."""
         return sorted({name for _, shape in self._matching(measurement, machine) for name in shape.names})
 
+    def measurements(self) -> list[str]:
+        """The measurements that have points: readings, alarms, quality, health, and others of machines."""
+        return sorted({name for (name,) in self._sql.execute("SELECT measurement FROM shapes")})
+
     def count(
         self, machine: str | None = None, field: str | None = None, measurement: str = "readings"
     ) -> int:

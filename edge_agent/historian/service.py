@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 import logging
+import secrets
 from pathlib import Path
 
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
-from edge_agent.errors import ConfigError, SinkUnavailable
+from edge_agent.errors import ConfigError, SinkUnavailable, StoreError
 from edge_agent.historian.embedded import EmbeddedStore
 from edge_agent.historian.intake import Intake
 from edge_agent.historian.ledger import FieldLedger
@@ -29,6 +30,8 @@ repeats, and in a shared group the dead would go on taking their part.
 SESSION_UNCONFIRMED = 7 * 86_400
 """The same where agents let go of a record at the broker's acknowledgement (`mqtt.confirm: broker`)."""
 READER = "store"
+SETTLE = 0.3
+"""Seconds after connecting in which the broker tells who owns which machine."""
 TIDY = 60.0
 """Seconds between looks for minutes to make and rows over their age."""
 
@@ -66,6 +69,7 @@ class Historian:
         will = Will(self.status_topic, _status("offline", reason="connection lost"))
         self.client = MqttClient(mqtt or configuration.mqtt, client_id, will=will, keep_session=session)
         self.client.on_connect(self._connected)
+        self._settling: asyncio.TimerHandle | None = None
         buffer = configuration.buffer
         self.journal = Journal(self.folder / "journal.db", clock, buffer, readers=(READER,), eager=False)
         self.intake = Intake(self.client, self.journal, prefix, buffer.commit_interval)
@@ -77,6 +81,12 @@ class Historian:
             log.warning(
                 "the broker speaks MQTT 3.1.1 only: run one historian, several would not share the work"
             )
+        if self._settling is not None:
+            self._settling.cancel()
+        self._settling = asyncio.get_running_loop().call_later(SETTLE, self._settled)
+
+    def _settled(self) -> None:
+        self.intake.claims.settle()
         # agents hear this and send again what they published before anybody listened
         self.client.publish(self.status_topic, _status("online"), retain=True)
         self.ready.set()
@@ -98,6 +108,8 @@ class Historian:
             await self._stop()
 
     async def _stop(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
         await self.intake.stop()
         with contextlib.suppress(MqttUnavailable, PublishRefused, TimeoutError):
             goodbye = self.client.publish(
@@ -131,6 +143,8 @@ class Historian:
             return EmbeddedStore(self.history, ledger, quarantine, retention, self._clock)
         from edge_agent.historian.influxdb import InfluxStore
 
+        if self._settings.api == "v2":
+            log.info("how long readings are kept is the bucket's setting; no minutes are made with api: v2")
         return InfluxStore(self._settings, ledger, quarantine, self.folder / "minutes.json")
 
     async def drained(self, timeout: float) -> bool:
@@ -146,3 +160,20 @@ class Historian:
 
 def _status(state: str, **more: str) -> bytes:
     return json.dumps({"state": state, "role": "historian", **more}, separators=(",", ":")).encode()
+
+
+def instance_number(state: Path) -> int:
+    """The number of this state folder's historian, drawn once: two on one broker do not share a client id.
+
+    Blocks. StoreError where the folder cannot be written.
+    """
+    path = state / "historian" / "instance"
+    try:
+        if path.exists() and (text := path.read_text().strip()).isdigit():
+            return int(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number = secrets.randbelow(900_000) + 100_000
+        path.write_text(f"{number}\n")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read or written: {error}") from error
+    return number

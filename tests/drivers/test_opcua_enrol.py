@@ -241,4 +241,6 @@ def test_an_enrolled_server_is_browsed_without_a_configuration(
     assert "its certificate is not pinned" in capsys.readouterr().err
     assert run(node_opcua.url, "--yes") == 0
     assert parse(browse)() == 0
-    assert "Press.Temperature" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Press.Temperature" in shown
+    assert "    security: {policy: Basic256Sha256}" in shown
