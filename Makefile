@@ -70,8 +70,8 @@ prove: $(VENV)/.dev servers  ## the long fault campaign; HOURS=4 for longer, SEE
 	@$(BIN)/python -m tests.prove $(ARGS)
 
 lock:  ## make requirements/*.txt anew (needs uv)
-	@uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra demo --group build pyproject.toml -o requirements/runtime.txt
-	@uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra demo --group build --group dev pyproject.toml -o requirements/dev.txt
+	@uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra demo --extra training --group build pyproject.toml -o requirements/runtime.txt
+	@uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra demo --extra training --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean:  ## remove what set-up and tests made
 	@rm -rf $(VENV) .tools dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache edge-agent-state

@@ -45,6 +45,12 @@ COMMANDS: Mapping[str, str] = {
 }
 """What the bays bring to the command line."""
 
+RUL: Mapping[str, str] = {
+    "fit": "edge_agent_models.rul.command:fit",
+    "predict": "edge_agent_models.rul.command:predict",
+}
+"""Remaining useful life: training (in a worker process, which alone loads scikit-learn) and prediction."""
+
 INQUIRIES: Mapping[str, tuple[str, str]] = {
     "probe": ("modbus", "edge_agent_drivers.modbus.probe:probe"),
     "scan modbus": ("modbus", "edge_agent_drivers.modbus.survey:survey"),
@@ -151,6 +157,11 @@ def inquiry(name: str) -> tuple[str, Callable[..., Awaitable[int]]]:
     """The driver and the function of a command that puts questions to a device."""
     kind, reference = INQUIRIES[name]
     return kind, cast("Callable[..., Awaitable[int]]", load(reference))
+
+
+def rul(name: str) -> Callable[..., Any]:
+    """The models' function behind `rul NAME`."""
+    return cast("Callable[..., Any]", load(RUL[name]))
 
 
 def command(name: str) -> Callable[..., int]:

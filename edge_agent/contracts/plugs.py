@@ -140,6 +140,14 @@ class Detector(ABC):
         """
 
     @abstractmethod
+    def finish_learning(self, *, provisional: bool = False) -> None:
+        """End learning at this row with what was seen, for recorded data whose learning part is given.
+
+        From the next row on the baseline counts as established, with `provisional` as provisional. ModelError
+        where that is not possible: learning is over already, or far too little was seen.
+        """
+
+    @abstractmethod
     def save(self) -> Mapping[str, npt.NDArray[np.generic]]:
         """Everything learned and all streaming state, as arrays without objects."""
 

@@ -6,27 +6,21 @@ What was learned is written now and then (DECISIONS 29), so that a restart goes 
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import logging
 import math
-import os
-import zipfile
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_agent.alarms.health import HealthAlarms
 from edge_agent.clock import iso
 from edge_agent.contracts.plugs import Detector
-from edge_agent.errors import ModelError
 from edge_agent.lineprotocol import health_line
+from edge_agent.modelfile import read_model, write_model
 from edge_agent.pipeline.alerts import AlertPublisher
 from edge_agent.pipeline.features import Row
 from edge_agent.pipeline.outlets import Board, Journalling, Place
@@ -38,11 +32,11 @@ MOST_WAITING = 5_000
 """Rows that may wait for the detector; at one row a second more than an hour."""
 MOST_AT_ONCE = 500
 SAVE_EVERY = 60.0
-LARGEST_MODEL = 64 * 1024 * 1024
+KIND = "health"
+SCHEMA = 1
+"""Of the file; what a detector keeps in it has a version of its own."""
 
 T = TypeVar("T")
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 class Scoring:
@@ -115,7 +109,7 @@ class Scoring:
     def _save(self) -> None:
         """Keep what was learned; a full or read-only card costs that, and nothing else."""
         try:
-            write_model(self._file, self._detector.save())
+            write_model(self._file, self._detector.save(), {"kind": KIND, "schema": SCHEMA})
         except OSError as error:
             if not self._unsaved:
                 log.error(
@@ -134,7 +128,7 @@ class Scoring:
     def _update(self, rows: Sequence[Row]) -> list[Score]:
         """The scores of some rows; a detector that fails costs its machine's health, never its readings."""
         try:
-            scores = self._judge(rows)
+            scores = scores_of(self._detector, rows)
         except Exception as error:
             text = f"the health model failed: {type(error).__name__}: {error}"
             if text != self._broken:
@@ -143,13 +137,6 @@ class Scoring:
             return [Score(rows[-1].time, math.nan, HealthState.PAUSED, note=text)]
         self._broken = ""
         return scores
-
-    def _judge(self, rows: Sequence[Row]) -> list[Score]:
-        return self._detector.update(
-            np.array([row.time for row in rows], dtype=np.int64),
-            np.array([row.values for row in rows], dtype=np.float64),
-            np.array([row.running for row in rows], dtype=np.int8),
-        )
 
     def _publish(self, score: Score) -> None:
         self.last = score
@@ -176,7 +163,7 @@ class Scoring:
         if not self._file.exists():
             return
         try:
-            self._detector.load(read_model(self._file))
+            self._detector.load(read_model(self._file, KIND, SCHEMA)[0])
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, it must not stop a start
             aside = self._file.with_suffix(".refused.npz")
             self._file.replace(aside)
@@ -186,6 +173,15 @@ class Scoring:
                 error,
                 aside,
             )
+
+
+def scores_of(detector: Detector, rows: Sequence[Row]) -> list[Score]:
+    """What the detector says of some rows: the one way in, live and for recorded data."""
+    return detector.update(
+        np.array([row.time for row in rows], dtype=np.int64),
+        np.array([row.values for row in rows], dtype=np.float64),
+        np.array([row.running for row in rows], dtype=np.int8),
+    )
 
 
 def health_json(score: Score, notices: Iterable[str] = ()) -> dict[str, Any]:
@@ -202,37 +198,3 @@ def health_json(score: Score, notices: Iterable[str] = ()) -> dict[str, Any]:
         "note": score.note,
         "notices": list(notices),
     }
-
-
-def write_model(path: Path, arrays: Arrays) -> None:
-    """Write arrays as .npz with a JSON manifest beside it, each replaced at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()}
-    )
-    content = buffer.getvalue()
-    _replace(path, content)
-    manifest = {"schema": 1, "numpy": np.__version__, "bytes": len(content), "arrays": sorted(arrays)}
-    _replace(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write so that after a power cut either the old or the new file is there, whole."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def read_model(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of a file `write_model` made; ModelError where it is too large, damaged or holds objects."""
-    if path.stat().st_size > LARGEST_MODEL:
-        raise ModelError(f"{path} is larger than {LARGEST_MODEL} bytes")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error

@@ -19,10 +19,12 @@ from edge_agent.buffer import Journal
 from edge_agent.clock import SECOND, Clock
 from edge_agent.contracts.plugs import Column, Detector
 from edge_agent.contracts.settings import HealthSettings
+from edge_agent.errors import ModelError
+from edge_agent.modelfile import read_model, write_model
 from edge_agent.pipeline.alerts import AlertPublisher
 from edge_agent.pipeline.features import Row
 from edge_agent.pipeline.outlets import Place
-from edge_agent.pipeline.scoring import Scoring, read_model, write_model
+from edge_agent.pipeline.scoring import KIND, SCHEMA, Scoring
 from edge_agent.settings.models import BufferSettings
 from edge_agent.types import HealthState, Score
 from tests.pipeline.test_fanout import KeptBoard
@@ -45,6 +47,9 @@ class Counting(Detector):
             raise FloatingPointError("a singular matrix")
         self.rows += len(times)
         return [Score(int(time), 0.5, HealthState.NORMAL) for time in times]
+
+    def finish_learning(self, *, provisional: bool = False) -> None:
+        raise ModelError("it learns nothing")
 
     def save(self) -> Mapping[str, npt.NDArray[np.generic]]:
         return {"rows": np.array(self.rows)}
@@ -138,11 +143,13 @@ async def test_a_card_that_cannot_be_written_does_not_end_scoring(make: Any, cap
 async def test_a_damaged_file_is_set_aside_and_learning_starts_anew(make: Any, damage: bytes | None) -> None:
     """Empty, foreign or cut in half: never a crash loop, and the old file is still there to look at."""
     health = make()
-    await asyncio.to_thread(write_model, health.file, {"rows": np.arange(1000.0)})
+    await asyncio.to_thread(
+        write_model, health.file, {"rows": np.arange(1000.0)}, {"kind": KIND, "schema": SCHEMA}
+    )
     content = health.file.read_bytes()
     health.file.write_bytes(content[: len(content) // 2] if damage is None else damage)
     async with health.running():
         await health.take(1)
     assert health.detector.rows == 1
     assert health.file.with_suffix(".refused.npz").exists()
-    assert (await asyncio.to_thread(read_model, health.file))["rows"] == 1
+    assert (await asyncio.to_thread(read_model, health.file, KIND, SCHEMA))[0]["rows"] == 1

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_agent.cli.commands import agent, buffer, devices, opcua, profiles  # noqa: F401 (they add their commands to the app)
+from edge_agent.cli.commands import (  # noqa: F401 (they add their commands to the app)
+    agent,
+    buffer,
+    devices,
+    models,
+    opcua,
+    profiles,
+)
 from edge_agent.cli.commands.app import Job, app, asked
 
 

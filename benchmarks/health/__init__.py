@@ -1,0 +1,1 @@
+"""How well the health model does on recorded and simulated machines, beside what others published."""

@@ -1,0 +1,1 @@
+"""Remaining useful life, learned from units that were run until they failed."""
