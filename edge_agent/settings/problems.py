@@ -35,6 +35,8 @@ CODES: Mapping[str, str] = {
     "E120": "an address that cannot be read",
     "E121": "a URL that cannot be used",
     "E122": "a device profile that does not exist",
+    "E123": "braces that stand for nothing",
+    "E124": "a list of machines that cannot be read",
     "E201": "a machine's name stands twice in the site",
     "E202": "a reserved name",
     "E203": "an expression that cannot be read",

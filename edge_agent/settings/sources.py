@@ -36,7 +36,7 @@ class Sources:
     def file(self, path: Path, wanted: Place) -> MapNode | None:
         """One file's mapping; `wanted` is where it was asked for."""
         self._seen.add(path.resolve())
-        text = self._text(path, wanted)
+        text = self.text(path, wanted)
         if text is None:
             self.repaired = True
             return None
@@ -59,7 +59,8 @@ class Sources:
         self.problems.append(at(root.place, "E107", "the file is not a mapping of keys to values", hint))
         return None
 
-    def _text(self, path: Path, wanted: Place) -> str | None:
+    def text(self, path: Path, wanted: Place) -> str | None:
+        """The text of a file, line ends made one; `wanted` is where it was asked for."""
         try:
             with path.open("rb") as stream:
                 content = stream.read(MAX_BYTES + 1)
