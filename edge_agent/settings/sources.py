@@ -10,6 +10,8 @@ from edge_agent.settings.problems import Problem, at
 from edge_agent.settings.reading import MAX_BYTES
 
 MAX_FILES = 500
+_NO_BREAKS = str.maketrans("\r\x85\u2028\u2029", "\n   ")
+"""Signs that no editor counts as the end of a line, and that the scanner would."""
 MERGED = ("machines", "scan_classes")
 """What several files may add to; every other key is set once."""
 
@@ -85,7 +87,7 @@ class Sources:
             place = Place(str(path), before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
             self.problems.append(at(place, "E102", "this is not UTF-8 text", "save the file as UTF-8"))
             return None
-        return text.replace("\r\n", "\n").replace("\r", "\n")
+        return text.replace("\r\n", "\n").translate(_NO_BREAKS)
 
     def _include(self, root: MapNode, path: Path) -> None:
         entry = root.entries.get("include")
