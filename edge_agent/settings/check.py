@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_agent.settings import report
+from edge_agent.settings import plant, report
 from edge_agent.settings.explained import anchor
 from edge_agent.settings.load import Loaded, load
 from edge_agent.settings.masking import masked
@@ -125,6 +125,8 @@ def check(
         loaded = load(path, env=env)
         summary = report.summarize(loaded.configuration) if loaded.configuration else None
         problems = [*loaded.problems, *_overloads(loaded, summary)]
+        if summary and loaded.configuration and loaded.root:
+            problems += plant.of_plant(loaded.root, loaded.configuration, summary)
         result.files.append(FileCheck(Path(path), loaded, in_order(problems), summary))
     _unique_in_site(result.files)
     return result
