@@ -97,7 +97,7 @@ def _limit(value: Any) -> Any:
     return {"value": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Limit = Annotated[LimitSettings, BeforeValidator(_limit)]
+Limit = Annotated[LimitSettings, BeforeValidator(_limit, json_schema_input_type=float | LimitSettings)]
 
 
 class LimitsSettings(StrictModel):

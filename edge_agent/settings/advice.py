@@ -97,6 +97,17 @@ def _limits(tag: TagSettings, node: MapNode) -> Iterator[Problem]:
         yield from _reachable(tag, name, limit.value, (inner or entry).value.place)
         if not limit.action:
             yield _no_action(entry.key.place, f"'{name}'")
+    yield from _same_action(tag.limits, limits)
+
+
+def _same_action(limits: LimitsSettings, node: MapNode) -> Iterator[Problem]:
+    """Two limits on one side that call for the same."""
+    for inner, outer in (("high", "high_high"), ("low", "low_low")):
+        first, second = getattr(limits, inner), getattr(limits, outer)
+        if first and second and first.action and first.action == second.action and outer in node.entries:
+            message = f"'{inner}' and '{outer}' have the same action"
+            hint = "the inner one leaves time for something gentler, or one of the two is enough"
+            yield at(node.entries[outer].key.place, "W313", message, hint)
 
 
 def _no_action(place: Place, what: str) -> Problem:

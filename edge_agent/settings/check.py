@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_agent.settings import report
+from edge_agent.settings import plant, report
+from edge_agent.settings.explained import anchor
 from edge_agent.settings.load import Loaded, load
 from edge_agent.settings.masking import masked
 from edge_agent.settings.problems import Problem, at, in_order, snippet
+from edge_agent.settings.wording import listed
 
 OK, FINDINGS, BAD = 0, 1, 78
 
@@ -87,6 +89,9 @@ class CheckResult:
                 lines.append(part)
         for file in self.files:
             lines += self._ending(file)
+        if source and self.problems:
+            codes = sorted({problem.code for problem in self.problems})
+            lines.append(f"more about {listed(codes[:5])}{' ...' if codes[5:] else ''}: {anchor(codes[0])}")
         return "\n".join(lines)
 
     def _ending(self, file: FileCheck) -> list[str]:
@@ -120,6 +125,8 @@ def check(
         loaded = load(path, env=env)
         summary = report.summarize(loaded.configuration) if loaded.configuration else None
         problems = [*loaded.problems, *_overloads(loaded, summary)]
+        if summary and loaded.configuration and loaded.root:
+            problems += plant.of_plant(loaded.root, loaded.configuration, summary)
         result.files.append(FileCheck(Path(path), loaded, in_order(problems), summary))
     _unique_in_site(result.files)
     return result

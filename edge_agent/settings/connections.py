@@ -23,11 +23,12 @@ class _Connection(NamedTuple):
 def of_ports(root: MapNode) -> Iterator[Problem]:
     """One protocol on each host and port, whether or not the rest of a machine could be read."""
     seen: dict[tuple[str, str, int], tuple[str, str, str]] = {}
+    drivers = registry.driver_names()
     for name, _, node in root.mappings("machines"):
         url, driver = text_of(node.get("url")), text_of(node.get("driver"))
         connection = _connection(url) if url else None
         # A driver that is not known at all is named where it stands.
-        if connection is None or driver not in registry.driver_names():
+        if connection is None or driver not in drivers:
             continue
         speech = connection.speech
         first, first_driver, first_speech = seen.setdefault(connection.place, (name, driver, speech))

@@ -13,7 +13,16 @@ from pydantic import ValidationError
 from edge_agent import registry
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.settings import advice, connections, crosscheck, notyet, profiles, shape
+from edge_agent.settings import (
+    advice,
+    connections,
+    crosscheck,
+    defaults,
+    notyet,
+    profiles,
+    shape,
+    similar,
+)
 from edge_agent.settings.models import SCAN_CLASSES, Configuration
 from edge_agent.settings.nodes import Entry, MapNode, Place, plain, text_of
 from edge_agent.settings.problems import Problem, at, closest, did_you_mean, in_order
@@ -57,13 +66,20 @@ def load(path: Path | str, *, env: Mapping[str, str] = os.environ) -> Loaded:
     root = sources.read(path)
     if root is None:
         return Loaded(None, in_order(sources.problems), sources.lines)
+    origins = similar.Origins()
+    similar.expand(root, sources, origins, chosen=True)
     brought = profiles.merge(root, sources)
+    below, shared = defaults.merge(root)
+    brought += below
+    origins.shared |= shared
+    similar.expand(root, sources, origins)
     build = _Build(root, Secrets(path.parent, env))
     configuration = build.run()
     problems = [*sources.problems, *brought, *build.problems]
     if sources.repaired:
         kept = (p for p in build.problems if _certain(p, sources.mended))
         problems = [*sources.problems, *brought, *kept]
+    problems = origins.once(problems)
     if any(problem.severity == "error" for problem in problems):
         configuration = None
     return Loaded(configuration, in_order(problems), sources.lines, root)

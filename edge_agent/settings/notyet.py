@@ -13,7 +13,6 @@ from edge_agent.settings.problems import Problem, at
 KEYS: Mapping[str, str] = {
     "notify": "notifications come later; until then alarms are on MQTT and in the historian",
     "oee": "OEE comes later",
-    "defaults": "defaults for all machines come later; until then repeat the key, or use a YAML anchor",
     "reload": "reloading while running comes later; until then restart the agent",
     "units": "converting units for display comes later",
     "web.users": "users come with the dashboard; until then listen on 127.0.0.1",

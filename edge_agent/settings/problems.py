@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from edge_agent.settings.explained import anchor
 from edge_agent.settings.nodes import Place
 
 Severity = Literal["error", "warning"]
+_WIDEST = 160
+"""Most signs of a source line that are shown."""
 
 CODES: Mapping[str, str] = {
     "E101": "a file cannot be read",
@@ -35,6 +39,8 @@ CODES: Mapping[str, str] = {
     "E120": "an address that cannot be read",
     "E121": "a URL that cannot be used",
     "E122": "a device profile that does not exist",
+    "E123": "braces that stand for nothing",
+    "E124": "a list of machines that cannot be read",
     "E201": "a machine's name stands twice in the site",
     "E202": "a reserved name",
     "E203": "an expression that cannot be read",
@@ -58,6 +64,11 @@ CODES: Mapping[str, str] = {
     "W310": "a connection that cannot answer as often as it is asked",
     "W311": "tags of a profile that need a parameter",
     "W312": "a machine whose communication watchdog may trip",
+    "W313": "two limits with one action",
+    "W314": "very many fields in one measurement",
+    "W315": "very many series",
+    "W316": "more false alarms than anybody reads",
+    "W317": "a buffer that does not last a day",
     "W321": "what is sent can be read or changed on the way",
     "W322": "a certificate or key that cannot be used",
     "W323": "a key that others can read",
@@ -85,7 +96,7 @@ class Problem:
 
     def to_json(self) -> dict[str, Any]:
         """The problem as a JSON object."""
-        return asdict(self)
+        return {**asdict(self), "help": anchor(self.code)}
 
 
 def at(place: Place, code: str, message: str, hint: str = "") -> Problem:
@@ -122,7 +133,24 @@ def snippet(problem: Problem, lines: Mapping[str, list[str]], *, indent: str = "
     source = lines.get(problem.file, [])
     if not 1 <= problem.line <= len(source):
         return ""
-    line = source[problem.line - 1]
-    # A tab keeps its width under itself, so that the caret stands right on every terminal.
-    lead = "".join(sign if sign == "\t" else " " for sign in line[: problem.column - 1])
+    line = "".join(sign if sign == "\t" or sign.isprintable() else "·" for sign in source[problem.line - 1])
+    start, line = _window(line, problem.column - 1)
+    # A tab keeps its width under itself, and a wide sign takes two, so that the caret stands right.
+    lead = "".join(
+        "\t" if sign == "\t" else " " * _width(sign) for sign in line[: problem.column - 1 - start]
+    )
     return f"{indent}{line}\n{indent}{lead}^"
+
+
+def _window(line: str, column: int) -> tuple[int, str]:
+    """The part of a long line around `column`, and where it begins."""
+    if len(line) <= _WIDEST:
+        return 0, line
+    start = max(0, min(column - _WIDEST // 2, len(line) - _WIDEST))
+    return start, line[start : start + _WIDEST]
+
+
+def _width(sign: str) -> int:
+    if unicodedata.combining(sign):
+        return 0
+    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1

@@ -27,7 +27,7 @@ FACTS = frozenset({"device", "source", "firmware", "verified", "not_known", "not
 """What stays in the profile."""
 ELSEWHERE: Mapping[str, tuple[str, ...]] = {"min_pause": ("comm", "pause"), "update_period": ("every",)}
 """What has another name in a machine."""
-_BY_KEY = frozenset({"comm", "byte_order", "invalid", "comm_watchdog", "limits"})
+_BY_KEY = frozenset({"comm", "byte_order", "invalid", "comm_watchdog", "limits", "health", "security", "tls"})
 """Mappings that own settings change key by key; every other value they replace."""
 _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "scan": ("every",),
@@ -143,7 +143,7 @@ class _Merging:
             if key not in FACTS and key != "tags":
                 _put(brought, ELSEWHERE.get(key, (key,)), _copy(entry, self.entry.key.place))
         tags = self._tags()
-        self.machine.entries = _combined(self.machine, brought).entries
+        self.machine.entries = combined(self.machine, brought).entries
         if tags is not None:
             self.machine.entries["tags"] = tags
         return self.problems
@@ -178,7 +178,7 @@ class _Merging:
     def _tag(self, mine: Entry, brought: Entry) -> Entry:
         copied = _copy(brought, mine.key.place)
         if isinstance(mine.value, MapNode) and isinstance(copied.value, MapNode):
-            return Entry(mine.key, _combined(mine.value, copied.value))
+            return Entry(mine.key, combined(mine.value, copied.value))
         return mine
 
     def _wanted(self, name: str) -> bool:
@@ -218,7 +218,7 @@ def _no_tag(tag: str, theirs: MapNode) -> tuple[str, str]:
     return f"the profile has no tag '{tag}'", hint
 
 
-def _combined(own: MapNode, brought: MapNode) -> MapNode:
+def combined(own: MapNode, brought: MapNode) -> MapNode:
     """`own` with what `brought` says in addition; neither of the two is changed."""
     result = MapNode(own.place)
     replaced = {other for key in own.entries for other in _INSTEAD.get(key, ())}
@@ -229,7 +229,7 @@ def _combined(own: MapNode, brought: MapNode) -> MapNode:
         theirs = brought.entries.get(key)
         value = entry.value
         if key in _BY_KEY and theirs and isinstance(value, MapNode) and isinstance(theirs.value, MapNode):
-            value = _combined(value, theirs.value)
+            value = combined(value, theirs.value)
         result.entries[key] = Entry(entry.key, value)
     return result
 

@@ -73,6 +73,8 @@ class Summary:
     """What ends the buffer first: max_size or max_age."""
     false_alarms_per_year: float
     watchdogs: tuple[Watchdog, ...] = ()
+    series: int = 0
+    """Series in the historian: a machine's readings, the quality of each tag, and each alarm."""
 
     def lines(self) -> list[str]:
         """The summary in short lines."""
@@ -83,6 +85,7 @@ class Summary:
             *(str(load) for load in self.loads),
             f"buffer: {_hours(self.buffer_hours)} without broker ({self.buffer_limit})",
             f"false alarms: about {false_alarms:.3g} a year are budgeted for the plant",
+            f"historian: about {self.series} series",
             *(str(watchdog) for watchdog in self.watchdogs),
         ]
 
@@ -101,6 +104,7 @@ class Summary:
                 }
                 for load in self.loads
             ],
+            "series": self.series,
             "buffer_hours": round(self.buffer_hours, 1),
             "false_alarms_per_year": round(self.false_alarms_per_year, 2),
             "comm_watchdogs": [
@@ -129,7 +133,16 @@ def summarize(configuration: Configuration) -> Summary:
         buffer_limit=limit,
         false_alarms_per_year=false_alarms_per_year(configuration),
         watchdogs=watchdogs(configuration.machines),
+        series=sum(map(_series, machines.values())),
     )
+
+
+def _series(machine: MachineSettings) -> int:
+    limits = [tag.limits for tag in machine.points.values() if tag.limits is not None]
+    alarms = sum(getattr(limit, name) is not None for limit in limits for name in limit.NAMES)
+    alarms += sum(tag.alarm is not None for tag in machine.points.values())
+    # Its health and its connection are alarms of every machine.
+    return 1 + len(machine.points) + alarms + 2
 
 
 def watchdogs(machines: Mapping[str, MachineSettings]) -> tuple[Watchdog, ...]:

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, SecretStr
@@ -45,6 +46,15 @@ def models_at(model: Model, path: Sequence[str]) -> list[Model]:
     for key in path:
         annotations = [below for annotation in annotations for below in _below(annotation, key)]
     return [found for annotation in annotations for found in _models(annotation)]
+
+
+def takes_only_text(model: Model, path: Sequence[str]) -> bool:
+    """Whether the value at `path` is text whatever it looks like: a label `101`, and not a `unit_id`."""
+    annotations: list[Any] = [model]
+    for key in path:
+        annotations = [below for annotation in annotations for below in _below(annotation, key)]
+    parts = [part for annotation in annotations for part in _alternatives(annotation)]
+    return bool(parts) and all(part in (str, SecretStr, Path) for part in parts)
 
 
 def _below(annotation: Any, key: str) -> Iterator[Any]:

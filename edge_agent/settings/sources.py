@@ -10,6 +10,8 @@ from edge_agent.settings.problems import Problem, at
 from edge_agent.settings.reading import MAX_BYTES
 
 MAX_FILES = 500
+_NO_BREAKS = str.maketrans("\r\x85\u2028\u2029", "\n   ")
+"""Signs that no editor counts as the end of a line, and that the scanner would."""
 MERGED = ("machines", "scan_classes")
 """What several files may add to; every other key is set once."""
 
@@ -36,7 +38,7 @@ class Sources:
     def file(self, path: Path, wanted: Place) -> MapNode | None:
         """One file's mapping; `wanted` is where it was asked for."""
         self._seen.add(path.resolve())
-        text = self._text(path, wanted)
+        text = self.text(path, wanted)
         if text is None:
             self.repaired = True
             return None
@@ -59,7 +61,8 @@ class Sources:
         self.problems.append(at(root.place, "E107", "the file is not a mapping of keys to values", hint))
         return None
 
-    def _text(self, path: Path, wanted: Place) -> str | None:
+    def text(self, path: Path, wanted: Place) -> str | None:
+        """The text of a file, line ends made one; `wanted` is where it was asked for."""
         try:
             with path.open("rb") as stream:
                 content = stream.read(MAX_BYTES + 1)
@@ -84,7 +87,7 @@ class Sources:
             place = Place(str(path), before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
             self.problems.append(at(place, "E102", "this is not UTF-8 text", "save the file as UTF-8"))
             return None
-        return text.replace("\r\n", "\n").replace("\r", "\n")
+        return text.replace("\r\n", "\n").translate(_NO_BREAKS)
 
     def _include(self, root: MapNode, path: Path) -> None:
         entry = root.entries.get("include")

@@ -64,7 +64,9 @@ def _hint(key: str, value: Node, models: Sequence[shape.Model]) -> str:
     known = [name for model in models for name in shape.keys(model)]
     if ELSEWHERE.get(key) in known:
         return f"did you mean '{ELSEWHERE[key]}'?"
-    if (near := closest(key, known)) and (len(key) > 3 or near.startswith(key)):
+    near = closest(key, known)
+    # Three signs are near to much; one slip in them is near enough.
+    if near and (len(key) > 3 or near.startswith(key) or (key[0] == near[0] and len(near) <= 4)):
         return f"did you mean '{near}'?"
     looks = _looks_like(value, known)
     if looks:

@@ -65,6 +65,7 @@ def test_text_with_source_and_caret(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         '          current: {adress: "holding:102", type: float32, unit: A}',
         "                    ^",
         "agent.yaml: 1 error, 0 warnings",
+        "more about E104: docs/reference/errors.md#e104",
     ]
 
 
@@ -82,6 +83,7 @@ def test_json(tmp_path: Path) -> None:
         "message": "",
         "hint": "",
         "severity": "error",
+        "help": "docs/reference/errors.md#e111",
     }
     assert [file["ok"] for file in result["files"]] == [True, False]
     assert result["files"][0]["summary"]["tags"] == 1

@@ -35,6 +35,7 @@ class IdentitySettings(StrictModel):
     object: Literal["vendor", "product_code", "revision", "product_name", "model_name"] | None = None
     """Instead: what the device says of itself (function 43/14)."""
     type: Annotated[str, AfterValidator(_known)] = "uint16"
+    """The register's type, as a tag's."""
     length: int | None = Field(default=None, ge=1, le=250)
     """Length of a text in characters."""
     registers: int | None = Field(default=None, ge=1, le=125)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, NamedTuple
 
-from pydantic import BeforeValidator, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from edge_agent.contracts.settings import DiscreteAlarmSettings, StrictModel
 
-Names = dict[int, Annotated[str, StringConstraints(min_length=1, max_length=128)]]
+Names = Annotated[
+    dict[int, Annotated[str, StringConstraints(min_length=1, max_length=128)]],
+    Field(json_schema_extra={"propertyNames": {"pattern": r"^[-+]?\d+$"}}),
+]
 """Raw number -> what it means, as {0: stopped, 1: running}."""
 
 
@@ -41,7 +44,7 @@ def _bit_key(written: object) -> object:
 
 Bits = dict[
     Annotated[str, BeforeValidator(_bit_key), StringConstraints(pattern=r"^\d{1,2}(-\d{1,2})?$")],
-    Annotated[BitSettings, BeforeValidator(_named)],
+    Annotated[BitSettings, BeforeValidator(_named, json_schema_input_type=str | BitSettings)],
 ]
 """`3` or `4-6` -> a name, or a mapping with `name`."""
 

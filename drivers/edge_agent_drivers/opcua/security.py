@@ -65,7 +65,7 @@ class SecuritySettings(StrictModel):
         # YAML's null and the policy None are easily taken for each other, and mean the same here.
         if written is None:
             return "None"
-        if written in DEPRECATED and not info.data.get("allow_deprecated"):
+        if isinstance(written, str) and written in DEPRECATED and not info.data.get("allow_deprecated"):
             raise ValueError(
                 f"{written} is broken and withdrawn by the OPC Foundation: use Basic256Sha256;"
                 " where the server has nothing better, add allow_deprecated: true"

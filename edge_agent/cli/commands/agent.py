@@ -1,4 +1,4 @@
-"""Commands around the agent itself: demo, run, historian, check, simulate."""
+"""Commands around the agent itself: demo, run, historian, check, schema, simulate."""
 
 from __future__ import annotations
 
@@ -63,6 +63,16 @@ def check(
     from edge_agent.cli.check import check as run_check
 
     ask(run_check, files, connect=connect, strict=strict, json_output=json_output)
+
+
+@app.command(epilog="Example: edge-agent schema --out edge-agent.schema.json")
+def schema(
+    out: Annotated[Path | None, typer.Option(help="Write it to this file.")] = None,
+) -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from edge_agent.cli.schema import schema as print_schema
+
+    ask(print_schema, out)
 
 
 @app.command(epilog="Example: edge-agent simulate pump --port-modbus 5020 --speed 60")
