@@ -148,9 +148,10 @@ class Agent:
         settings = self.configuration.historian
         if settings.kind == "none" or settings.where == "elsewhere":
             return
-        from edge_agent.historian import Historian
+        from edge_agent.historian import Historian, instance_number
 
-        historian = Historian(self.configuration, self.clock, self.folder, mqtt=self.mqtt)
+        number = await asyncio.to_thread(instance_number, self.folder)
+        historian = Historian(self.configuration, self.clock, self.folder, instance=number, mqtt=self.mqtt)
         self._pipeline_vitals.watch_delivery(historian.delivery, historian.journal, SINK_SILENCE)
         self._pipeline_vitals.watch_intake(historian.intake.dropped)
         await stack.enter_async_context(_background(group, historian.run(), "historian"))
@@ -244,13 +245,14 @@ class Agent:
 class HistorianProcess:
     """The historian alone, on any host."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, instance: int | None = None) -> None:
         self._configuration = configuration
+        self._instance = instance
         self._vitals = Vitals(Clock(), __version__)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. EdgeAgentError where it cannot start."""
-        from edge_agent.historian import Historian
+        from edge_agent.historian import Historian, instance_number
 
         if self._configuration.historian.kind == "none":
             raise ConfigError(["historian.kind is none: there is nothing to run"])
@@ -258,7 +260,11 @@ class HistorianProcess:
             raise ConfigError(
                 ["mqtt.url is embedded: that broker is only for the agent it lives in; name one"]
             )
-        historian = Historian(self._configuration, Clock(), state_folder(self._configuration))
+        folder = state_folder(self._configuration)
+        number = self._instance
+        if number is None:
+            number = await asyncio.to_thread(instance_number, folder)
+        historian = Historian(self._configuration, Clock(), folder, instance=number)
         watch = PipelineVitals(self._vitals)
         watch.watch_delivery(historian.delivery, historian.journal, SINK_SILENCE)
         watch.watch_intake(historian.intake.dropped)

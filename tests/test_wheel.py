@@ -35,7 +35,7 @@ def test_the_wheel_holds_what_the_packages_read(wheel: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.xdist_group("demo")
+@pytest.mark.alone
 def test_the_wheel_runs_the_demo_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     """`pip install` of locked requirements and the wheel into a new venv; then the demo, from elsewhere."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)

@@ -46,5 +46,11 @@ async def confirmed(question: str) -> bool:
     """Ask yes or no; no is the default, and the end of input means no."""
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    reply = await asyncio.to_thread(sys.stdin.readline)
-    return reply.strip().lower() in ("y", "yes")
+    # Not in a thread, which would wait for Enter after Ctrl-C.
+    loop, typed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import StoreError
+from edge_agent.failpoints import reached
 from edge_agent.types import AlarmKind, AlarmPriority, AlarmState, Alert, Band
 
 logger = logging.getLogger(__name__)
@@ -164,6 +165,8 @@ class AlarmStore:
             try:
                 with self._database:
                     self._commit(rows)
+                    reached("alarms-before-sync")
+                reached("alarms-synced")
             except sqlite3.Error as problem:
                 raise StoreError(f"{self.path}: alarm state cannot be written: {problem}") from problem
 

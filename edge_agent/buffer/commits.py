@@ -15,14 +15,15 @@ from edge_agent.buffer.rows import Commit, Outcome, RowKey
 from edge_agent.buffer.store import Store
 from edge_agent.clock import Clock
 from edge_agent.errors import StoreError
+from edge_agent.failpoints import reached
 from edge_agent.types import Priority, Record
 
 log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 16 * 1024**2
 """Most bytes of lines that wait for a commit; what comes above that is lost and counted."""
-RETRY_FIRST, RETRY_LAST = 1.0, 30.0
-"""Seconds between tries to commit to a disk that fails."""
+RETRY_FIRST, RETRY_LAST = 1.0, 5.0
+"""Seconds between tries to commit to a disk that fails; once it is well again, what waits is soon safe."""
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ class GroupCommit:
         if self.waiting_since is None:
             self.waiting_since = self._loop.time()
         self._schedule(at_once=at_once, patient=not self._eager)
+        reached("journal-appended")
         return self._future(key.priority)
 
     def acknowledged(self, reader: str, seqs: list[int]) -> asyncio.Future[None]:

@@ -13,6 +13,7 @@ from edge_agent.buffer.journal import Journal
 from edge_agent.buffer.reader import Reader
 from edge_agent.contracts.plugs import Sink
 from edge_agent.errors import SinkRejected, SinkUnavailable
+from edge_agent.failpoints import reached
 from edge_agent.types import Record
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ async def _deliver(
     *,
     backlog: bool,
 ) -> None:
+    reached("sink-before")
     try:
         await sink.deliver(records, backlog=backlog)
     except SinkRejected as refusal:
@@ -128,6 +130,7 @@ async def _deliver(
         log.error("%s refused %d records for good: %s", sink.name, len(refused), refusal)
         delivery.quarantined_records += len(refused)
         delivery.delivered_records -= len(refused)
+    reached("sink-delivered")
     reader.ack(record.seq for record in records)
     delivery.delivered_records += len(records)
 

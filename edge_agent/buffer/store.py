@@ -17,6 +17,7 @@ from edge_agent.buffer.lock import FileLock
 from edge_agent.buffer.rows import Batch, Commit, Lane, Outcome, Quarantined, Row, pack, split, unpack
 from edge_agent.buffer.table import Records
 from edge_agent.errors import StoreError
+from edge_agent.failpoints import reached, reached_soon
 from edge_agent.types import Priority, Record
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,11 @@ class Store:
             if not database.is_damage(error):
                 raise StoreError(f"{self.path} cannot be opened: {error}") from error
             self._start_afresh(database.damaged(self.path, error), now)
-        database.sync_folder(self.path.parent)
+        try:
+            database.sync_folder(self.path.parent)
+        except OSError as error:
+            self._drop_handle()
+            raise StoreError(f"{self.path.parent} cannot be synced: {error.strerror}") from error
 
     def _start_afresh(self, problem: database.Unusable, now: int) -> None:
         self._drop_handle()
@@ -191,9 +196,11 @@ class Store:
         try:
             with database.transaction(self._sql):
                 outcome = self._apply(commit, rows, drops)
+                reached("journal-before-sync")
         except BaseException:
             self.next_seq, self.rows, self.quarantined = before
             raise
+        reached("journal-synced")
         self.dropped = drops
         self._checkpoint_if_due()
         self._look()
@@ -332,10 +339,12 @@ class Store:
         """Move the WAL into the main file when it is long enough."""
         if (size := self._wal.size()) >= self._wal_limit:
             pages = self._wal.pages()
+            reached_soon("journal-checkpoint")
             try:
                 self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             except sqlite3.Error as error:
                 # the commit itself is on the medium; the WAL grows until this succeeds
                 log.error("the WAL of %s could not be moved into it: %s", self.path, error)
                 return
+            reached("journal-checkpointed")
             self._checkpointed += size + pages * database.PAGE_SIZE

@@ -23,9 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         job = parse(arguments)
         del parse
-        sys.exit(job())
+        code = job()
+        sys.stdout.flush()
+        sys.exit(code)
     except EdgeAgentError as error:
         sys.exit(_report(error))
+    except BrokenPipeError:
+        # Nobody reads on, as with `| head`; the interpreter must not complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from edge_agent import registry
 from edge_agent.cli.agents import read_through
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.errors import DriverError, EdgeAgentError
+from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt import MqttClient, MqttUnavailable
+from edge_agent.pipeline.readout import read_directly, refusals
 from edge_agent.settings.models import Configuration
 from edge_agent.settings.state import state_folder
 
@@ -18,7 +20,7 @@ PATIENCE = 5.0
 """Seconds each of them has to answer."""
 
 Answer = tuple[str, str]
-"""What was tried, and what went wrong (empty: it answers)."""
+"""What was tried, and what went wrong (empty: it answers as it should)."""
 
 
 async def try_connections(configuration: Configuration) -> list[Answer]:
@@ -37,30 +39,33 @@ async def try_connections(configuration: Configuration) -> list[Answer]:
 def _through_agent(configuration: Configuration) -> dict[str, Answer]:
     """What a running agent says of its machines; empty where none reads any of them."""
     answer = read_through(state_folder(configuration), configuration.machines)
-    return {name: (f"{name} (through the running agent)", one["error"]) for name, one in answer.items()}
+    return {
+        name: (
+            f"{name} (through the running agent)",
+            one["error"] or refusals(configuration.machines[name], one["tags"]),
+        )
+        for name, one in answer.items()
+    }
 
 
 async def _machine(name: str, settings: MachineSettings, state: Path) -> Answer:
-    driver = registry.driver(settings.driver)(name, settings, Clock(), state)
-    what = f"{name} ({settings.url})"
-    try:
-        await driver.connect()
-    except DriverError as error:
-        return what, str(error)
-    finally:
-        await driver.close()
-    return what, ""
+    # An open port is not an answer: a wrong unit id or another protocol shows only when something is read.
+    readout, error = await read_directly(registry.driver(settings.driver)(name, settings, Clock(), state))
+    return f"{name} ({settings.url})", error.removeprefix(f"machine {name}: ") or refusals(settings, readout)
 
 
 async def _broker(configuration: Configuration) -> Answer | None:
     if configuration.mqtt.url == "embedded":
         return None
     what = f"broker ({configuration.mqtt.url})"
+    # What the client logs, the answer says: once is enough where no log is set up.
+    logging.getLogger("edge_agent.mqtt").addHandler(logging.NullHandler())
     async with MqttClient(configuration.mqtt, f"{configuration.agent}-check") as client:
         try:
             await client.wait_connected(PATIENCE)
         except MqttUnavailable as error:
-            return what, str(error)
+            told = str(error).removeprefix(f"{configuration.mqtt.url} ")
+            return what, f"{told}: is the broker running, and is mqtt.url right?"
     return what, ""
 
 

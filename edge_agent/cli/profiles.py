@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from typing import Any
 
 from edge_agent import registry
@@ -37,8 +40,16 @@ def _list(found: dict[str, dict[str, Any]]) -> None:
     width = max(map(len, found))
     for name, profile in found.items():
         count, verified = len(profile["tags"]), profile["verified"]
-        print(f"{name:{width}}  {count:3} tags  {verified:13}  {profile['device']}")
-        print(f"{'':{width}}  from {profile['source'][0]['document']}")
+        _print(f"{name:{width}}  {count:3} tags  {verified:13}  {profile['device']}", width + 2)
+        _print(f"{'':{width}}  from {profile['source'][0]['document']}", width + 2)
+
+
+def _print(line: str, indent: int) -> None:
+    """Broken between words on a terminal, whole for `| grep`."""
+    if sys.stdout.isatty():
+        columns = max(40, shutil.get_terminal_size().columns)
+        line = textwrap.fill(line, columns, subsequent_indent=" " * indent, drop_whitespace=True)
+    print(line)
 
 
 def _show(name: str, profile: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from edge_agent.cli.plan import show_plan
 from edge_agent.clock import Clock
 from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import ConfigError
-from edge_agent.pipeline.readout import Readout, read_directly
+from edge_agent.pipeline.readout import Readout, read_directly, refusals
 from edge_agent.settings.load import require
 from edge_agent.settings.models import Configuration
 from edge_agent.settings.report import watchdogs
@@ -45,8 +45,8 @@ def read(config: Path, machine: str | None, *, json_output: bool, plan: bool = F
     for watchdog in watchdogs(wanted):
         print(watchdog, file=sys.stderr)
     for name, result in results.items():
-        if result["error"]:
-            print(f"{name}: {result['error']}", file=sys.stderr)
+        if told := result["error"] or refusals(wanted[name], result["tags"]):
+            print(f"{name}: {told}", file=sys.stderr)
     if any(result["error"] for result in results.values()):
         return 75
     cells = [cell for result in results.values() for cell in result["tags"].values()]
@@ -70,7 +70,7 @@ def _wanted(configuration: Configuration, machine: str | None) -> dict[str, Mach
 async def _read_all(machines: dict[str, MachineSettings], state: Path) -> dict[str, dict[str, Any]]:
     async def one(name: str, settings: MachineSettings) -> tuple[str, Readout, str]:
         readout, error = await read_directly(registry.driver(settings.driver)(name, settings, Clock(), state))
-        return name, readout, error
+        return name, readout, error.removeprefix(f"machine {name}: ")
 
     results = await asyncio.gather(*(one(name, settings) for name, settings in machines.items()))
     return {name: {"tags": readout, "error": error} for name, readout, error in results}

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from edge_agent.cli import slim
+from edge_agent.errors import StoreError
 from edge_agent.settings.models import Configuration
+from edge_agent.settings.state import state_folder
 
 SETTLED = 10.0
 """Seconds after which what only starting needed is given back."""
@@ -26,12 +28,12 @@ def run(config: Path) -> int:
     return _until_stopped(Agent(configuration).run)
 
 
-def historian(config: Path) -> int:
+def historian(config: Path, instance: int | None) -> int:
     """Run the historian of a configuration file alone until it is told to stop."""
     configuration = _prepare(config)
     from edge_agent.agent import HistorianProcess
 
-    return _until_stopped(HistorianProcess(configuration).run)
+    return _until_stopped(HistorianProcess(configuration, instance).run)
 
 
 def _prepare(config: Path) -> Configuration:
@@ -44,8 +46,18 @@ def _prepare(config: Path) -> Configuration:
 
     configuration = require(config)
     del require
+    _refuse_unusable(state_folder(configuration))
     slim.after_loading()
     return configuration
+
+
+def _refuse_unusable(state: Path) -> None:
+    """StoreError where the state folder is there, and is somebody else's."""
+    if state.exists() and not os.access(state, os.W_OK | os.X_OK, effective_ids=True):
+        raise StoreError(
+            f"{state} cannot be written by user {os.geteuid()}: make it belong to that user, "
+            "or set `state:` to another folder"
+        )
 
 
 def _until_stopped(main: Main) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -34,10 +33,6 @@ def tap(config: Path, machines: Sequence[str], *, json_output: bool, seconds: fl
             print(json.dumps(batch, ensure_ascii=False) if json_output else _line(batch), flush=True)
     except KeyboardInterrupt:
         # The way to end it.
-        return 0
-    except BrokenPipeError:
-        # Nobody reads on, as with `| head`; the interpreter must not complain of it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if time.monotonic() < end - 0.1:
         raise TemporaryError("the agent has ended")

@@ -169,7 +169,9 @@ class TagSettings(StrictModel):
     """Scan class of this tag, instead of `every`."""
     store: Store | None = None
     """float (default for numbers and states), int, bool or string."""
-    deadband: float | Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?%$")] = 0.0
+    deadband: (
+        Annotated[float, Field(ge=0)] | Annotated[str, StringConstraints(pattern=r"^(100|\d{1,2})(\.\d+)?%$")]
+    ) = 0.0
     """Changes smaller than this are not passed on; absolute, or a percentage of `range`."""
     max_interval: Duration = Field(default=600.0, gt=0)
     """A held value is emitted again after this long."""
@@ -347,8 +349,9 @@ class MachineSettings(StrictModel):
         """Every tag by name, those that a driver makes of others among them, with what each says itself."""
         return self.tags
 
-    def serial_line(self) -> tuple[str, str] | None:
-        """The serial port that the machine is on, and its settings in words; None where it is on none."""
+    def shared_line(self) -> tuple[str, Mapping[tuple[str, ...], str]] | None:
+        """The line that the machine has in common with others, and what all on it must agree on: key below
+        the machine -> setting in words. None where there is nothing to agree on."""
         return None
 
     def traffic(self) -> Mapping[float, tuple[int, int]] | None:

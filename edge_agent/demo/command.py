@@ -73,6 +73,8 @@ def demo(
     """Run the demo; 0 where the failing machine was warned of before it failed, else 1."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    # The embedded broker reports being stopped with Ctrl-C as an error of its own.
+    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-agent-demo-")))
@@ -224,10 +226,10 @@ class _Demo:
             await asyncio.sleep(0.02)
         for name, line in agent.lines.items():
             screen.add(name, line.settings, line.tags)
-        with Live(screen.render(), auto_refresh=False, screen=True) as live:
+        with Live(auto_refresh=False, screen=True) as live:
             while not stop.is_set():
                 # Laying out a screen takes tens of milliseconds, which is simulated time: so in a thread.
-                await asyncio.to_thread(live.update, screen.render(), refresh=True)
+                await asyncio.to_thread(live.update, screen.render(live.console.width), refresh=True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FRAME):
                         await stop.wait()

@@ -23,6 +23,9 @@ SPARK_WIDTH = 16
 SPARK_EVERY = 12 * 3600 * SECOND
 """One spark is the mean of half a simulated day, so that the screen shows the last week."""
 MOST_TAGS = 12
+FEWEST_SPARKS = 6
+_FRAME, _VALUE, _UNIT = 4, 6, 5
+"""Columns that a machine's border takes, and a value and its unit at the least."""
 
 STYLES: Mapping[HealthState, tuple[str, str]] = {
     HealthState.LEARNING: ("learning what is normal", "cyan"),
@@ -118,8 +121,9 @@ class Screen(Observer):
             self._alerts.pop((alert.machine, alert.id), None)
             self._alerts[alert.machine, alert.id] = (self._clock.now(), alert)
 
-    def render(self) -> RenderableType:
-        """The whole screen."""
+    def render(self, width: int) -> RenderableType:
+        """The whole screen, for a terminal of so many columns."""
+        inside = width // max(1, len(self._machines)) - _FRAME
         layout = Layout()
         layout.split_column(
             Layout(self._header(), size=3),
@@ -127,7 +131,9 @@ class Screen(Observer):
             Layout(self._alert_panel(), name="alerts", minimum_size=6),
             Layout(Panel(Text(self._footer(), style="dim"), border_style="dim"), size=3),
         )
-        layout["machines"].split_row(*(Layout(self._machine(n, v)) for n, v in self._machines.items()))
+        layout["machines"].split_row(
+            *(Layout(self._machine(n, v, inside)) for n, v in self._machines.items())
+        )
         return layout
 
     def _header(self) -> RenderableType:
@@ -140,12 +146,15 @@ class Screen(Observer):
         )  # fmt: skip
         return Panel(text, border_style="cyan")
 
-    def _machine(self, name: str, view: _View) -> RenderableType:
+    def _machine(self, name: str, view: _View, width: int) -> RenderableType:
         table = Table(box=None, expand=True, pad_edge=False, show_header=False)
-        table.add_column(ratio=7, overflow="ellipsis", no_wrap=True)
-        table.add_column(ratio=3, justify="right", no_wrap=True)
-        table.add_column(min_width=6, no_wrap=True)
-        table.add_column(min_width=SPARK_WIDTH, no_wrap=True)
+        # The value is what everybody looks at: where there is no room, sparks and then the name are cut.
+        longest = max((len(tag.name) for tag in view.tags), default=0)
+        sparks = min(SPARK_WIDTH, max(FEWEST_SPARKS, width - longest - _VALUE - _UNIT - 3))
+        table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
+        table.add_column(min_width=_VALUE, justify="right", no_wrap=True)
+        table.add_column(min_width=_UNIT, no_wrap=True)
+        table.add_column(min_width=sparks, max_width=sparks, no_wrap=True)
         shares = view.score.contributions if view.score else {}
         faults = view.score.faults if view.score else {}
         for tag in view.tags:
@@ -154,7 +163,9 @@ class Screen(Observer):
             if tag.name in faults or tag.name in view.bad:
                 style = "yellow"
             value = "bad" if tag.name in view.bad else _number(trend.value)
-            note = f"sensor {faults[tag.name]}" if tag.name in faults else trend.sparks()
+            note = trend.sparks()[-sparks:]
+            if tag.name in faults:
+                note = f"sensor {faults[tag.name]}" if sparks == SPARK_WIDTH else f"{faults[tag.name]}"
             table.add_row(tag.name, value, tag.unit or "", note, style=style)
         outside = self._outside(view)
         title = f"[bold]{name}[/bold] {view.settings.label or ''} · {view.settings.driver}"

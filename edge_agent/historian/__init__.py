@@ -2,6 +2,6 @@
 
 from edge_agent.historian.history import History
 from edge_agent.historian.http import ping
-from edge_agent.historian.service import Historian
+from edge_agent.historian.service import Historian, instance_number
 
-__all__ = ["Historian", "History", "ping"]
+__all__ = ["Historian", "History", "instance_number", "ping"]

@@ -16,12 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edge_agent.clock import SECOND
 from edge_agent.errors import StoreError
 from edge_agent.lineprotocol import Point
 from edge_agent.types import Value
 
 APPLICATION_ID = 0x45414848  # "EAHH"
-VERSION = 1
+VERSION = 2
+"""1 had no minutes."""
 SCHEMA = """
 CREATE TABLE shapes(
   id INTEGER PRIMARY KEY, measurement TEXT NOT NULL, machine TEXT NOT NULL, tags TEXT NOT NULL,
@@ -30,6 +32,16 @@ CREATE TABLE points(
   shape INTEGER NOT NULL, ns INTEGER NOT NULL, numbers BLOB NOT NULL, texts TEXT,
   PRIMARY KEY(shape, ns)) WITHOUT ROWID;
 """
+SCHEMA_MINUTES = """
+CREATE TABLE minutes(
+  shape INTEGER NOT NULL, minute INTEGER NOT NULL, count INTEGER NOT NULL, figures BLOB NOT NULL,
+  PRIMARY KEY(shape, minute)) WITHOUT ROWID;
+CREATE TABLE changed(
+  minute INTEGER NOT NULL, shape INTEGER NOT NULL, PRIMARY KEY(minute, shape)) WITHOUT ROWID;
+CREATE TABLE facts(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+"""`minute` counts minutes since 1970; `figures` are mean, lowest and highest of each number of the shape."""
+MINUTE = 60 * SECOND
 
 _CODES = {float: "d", int: "q", bool: "?", str: "s"}
 _FOREVER = (-(2**63), 2**63 - 1)
@@ -50,6 +62,11 @@ class Shape:
         """How the numbers of a row are packed."""
         return struct.Struct("<" + self.codes.replace("s", ""))
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The places of the fields that have a mean: no texts and no `store: bool`."""
+        return tuple(place for place, code in enumerate(self.codes) if code in "dq")
+
 
 def shape_of(point: Point) -> Shape:
     """The shape of a parsed line."""
@@ -63,6 +80,18 @@ def unpack(shape: Shape, layout: struct.Struct, numbers: bytes, texts: str | Non
     values = iter(layout.unpack(numbers))
     strings = iter(json.loads(texts) if texts else ())
     return [next(strings) if code == "s" else next(values) for code in shape.codes]
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """A field's readings of one minute."""
+
+    ns: int
+    """When it began, UTC."""
+    mean: float
+    low: float
+    high: float
+    count: int
 
 
 class History:
@@ -93,6 +122,10 @@ class History:
     def fields(self, machine: str, measurement: str = "readings") -> list[str]:
         """The fields of a machine."""
         return sorted({name for _, shape in self._matching(measurement, machine) for name in shape.names})
+
+    def measurements(self) -> list[str]:
+        """The measurements that have points: readings, alarms, quality, health, and others of machines."""
+        return sorted({name for (name,) in self._sql.execute("SELECT measurement FROM shapes")})
 
     def count(
         self, machine: str | None = None, field: str | None = None, measurement: str = "readings"
@@ -135,6 +168,30 @@ class History:
                 found[ns] = unpack(shape, layout, numbers, texts)[column]
         return sorted(found.items())
 
+    def minutes(
+        self,
+        machine: str,
+        field: str,
+        start: int = _FOREVER[0],
+        stop: int = _FOREVER[1],
+        measurement: str = "readings",
+    ) -> list[Minute]:
+        """A field's minutes that began in the range, in order of time; made a minute after they came."""
+        found: dict[int, Minute] = {}
+        query = "SELECT minute, count, figures FROM minutes WHERE shape = ? AND minute >= ? AND minute < ?"
+        for number, shape in self._matching(measurement, machine):
+            names = [shape.names[place] for place in shape.numbers]
+            if field not in names:
+                continue
+            place = 24 * names.index(field)
+            for minute, count, figures in self._sql.execute(
+                query, (number, -(-start // MINUTE), -(-stop // MINUTE))
+            ):
+                mean, low, high = struct.unpack_from("<3d", figures, place)
+                one = Minute(minute * MINUTE, mean, low, high, count)
+                found[minute] = _together(found[minute], one) if minute in found else one
+        return [one for _, one in sorted(found.items())]
+
     def points(
         self,
         measurement: str = "readings",
@@ -170,6 +227,13 @@ class History:
             for number, shape in self._shapes.items()
             if shape.measurement == measurement and (machine is None or shape.machine == machine)
         ]
+
+
+def _together(one: Minute, other: Minute) -> Minute:
+    """The minute of a field that came in lines of two shapes."""
+    count = one.count + other.count
+    mean = one.mean * (one.count / count) + other.mean * (other.count / count)
+    return Minute(one.ns, mean, min(one.low, other.low), max(one.high, other.high), count)
 
 
 def load_shape(measurement: str, machine: str, tags: str, fields: str) -> Shape:

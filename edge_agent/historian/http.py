@@ -5,7 +5,9 @@ Both block and are called from a thread; each returns what the server said and j
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,19 +47,45 @@ class Answer:
 
 
 class Writer(ABC):
-    """Posts line protocol."""
+    """Posts line protocol; for one thread, but for `abort`."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._sockets: list[socket.socket] = []
+        _note_sockets(pool, self._sockets)
 
     @abstractmethod
     def write(self, body: bytes) -> Answer:
         """Post lines, timestamps in ns. NoAnswer where there is none within the timeout."""
 
-    def create(self) -> Answer | None:
-        """Make the database the server said is missing; None where that is not ours to do."""
-        return None
+    def abort(self) -> None:
+        """End the request that is running, from another thread: it is then not answered.
 
-    @abstractmethod
+        A server that sends a byte now and then is within every timeout of urllib3's for ever.
+        """
+        for one in self._sockets:
+            with contextlib.suppress(OSError):  # it has just been closed
+                one.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the connections."""
+        self._pool.clear()
+
+
+def _note_sockets(manager: Any, sockets: list[socket.socket]) -> None:
+    """Let the urllib3 pool manager keep its newest connection's socket in `sockets`."""
+
+    def noting(base: Any) -> Any:
+        class Connection(base.ConnectionCls):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                sockets[:] = [self.sock]
+
+        return type("Pool", (base,), {"ConnectionCls": Connection})
+
+    manager.pool_classes_by_scheme = {
+        scheme: noting(base) for scheme, base in manager.pool_classes_by_scheme.items()
+    }
 
 
 def open_writer(settings: HistorianSettings) -> Writer:
@@ -74,21 +102,22 @@ class V1Writer(Writer):
         self._error = urllib3.exceptions.HTTPError
         self._url = settings.url.rstrip("/")
         self._database = settings.database or DEFAULT_DATABASE
+        self.database = quoted(self._database)
+        """The database's name as InfluxQL has it."""
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if settings.username:
             password = settings.password.get_secret_value() if settings.password else ""
             headers |= urllib3.make_headers(basic_auth=f"{settings.username}:{password}")
         timeout = urllib3.Timeout(total=settings.timeout)
-        self._pool = urllib3.PoolManager(headers=headers, timeout=timeout, retries=False)
+        super().__init__(urllib3.PoolManager(headers=headers, timeout=timeout, retries=False))
 
     def write(self, body: bytes) -> Answer:
         """Post lines to the database."""
         return self._post("write", {"db": self._database, "precision": "ns"}, body)
 
-    def create(self) -> Answer:
-        """CREATE DATABASE, which does nothing where it is there."""
-        name = self._database.replace("\\", "\\\\").replace('"', '\\"')
-        return self._post("query", {"q": f'CREATE DATABASE "{name}"'}, b"")
+    def ask(self, question: str) -> Answer:
+        """Put an InfluxQL question, also one that changes something. NoAnswer where there is no answer."""
+        return self._post("query", {"db": self._database, "q": question}, b"")
 
     def _post(self, path: str, parameters: Mapping[str, str], body: bytes) -> Answer:
         try:
@@ -97,9 +126,10 @@ class V1Writer(Writer):
             raise NoAnswer(_plain(error)) from error
         return Answer(reply.status, reply.headers, reply.data[:_MAX_REPLY])
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._pool.clear()
+
+def quoted(name: str) -> str:
+    """A name in InfluxQL."""
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class V2Writer(Writer):
@@ -128,6 +158,7 @@ class V2Writer(Writer):
             timeout=int(settings.timeout * 1000),
         )
         self._service: Any = WriteService(self._client.api_client)  # type: ignore[no-untyped-call]
+        super().__init__(self._client.api_client.rest_client.pool_manager)
 
     def write(self, body: bytes) -> Answer:
         """Post lines to the bucket."""
@@ -152,6 +183,7 @@ class V2Writer(Writer):
 
     def close(self) -> None:
         """Close the connections."""
+        super().close()
         self._client.close()
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import re
+import random
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from pathlib import Path
 
-from edge_agent.contracts.plugs import Sink
 from edge_agent.errors import SinkUnavailable
-from edge_agent.historian.http import Answer, NoAnswer, open_writer
+from edge_agent.historian import answers
+from edge_agent.historian.answers import (
+    ABOUT_LINES,
+    CONFLICT,
+    GARBLED,
+    TOO_OLD,
+    all_dropped,
+    named,
+    unavailable,
+)
+from edge_agent.historian.http import Answer, NoAnswer, V1Writer, open_writer
 from edge_agent.historian.ledger import FieldLedger, Line, SetAside
+from edge_agent.historian.policies import Policies
+from edge_agent.historian.store import Store
 from edge_agent.settings.models import HistorianSettings
 from edge_agent.types import Record
 
@@ -22,30 +32,23 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 1024 * 1024
 """Bytes of lines in one request; halved and remembered where the server says that is too much."""
-PATIENCE = 60.0
-"""Seconds until the next try where trying soon again cannot help (wrong token, missing bucket)."""
-
-_CONFLICT = re.compile(
-    r'input field "(?P<field>(?:[^"\\]|\\.)*)" on measurement "(?P<measurement>(?:[^"\\]|\\.)*)" '
-    r"is type \w+, already exists as type (?P<has>float|integer|boolean|string)"
-)
-_UNPARSABLE = re.compile(r"unable to parse '(?P<line>.*?)': (?P<why>[^\n]*)")
-_DROPPED = re.compile(r"dropped=(\d+)")
-_ADVICE = {
-    401: "check historian.token, or username and password",
-    403: "the token may not write to this bucket; give it write permission",
-    404: "the bucket or database does not exist, or that is not InfluxDB's write interface; "
-    "create it, or check historian.url, api and bucket",
-    200: "that is not InfluxDB's answer to a write (204); check historian.url, and for a proxy in between",
-}
+FEW = 4
+"""Bad lines in a body that are searched for one by one."""
+SAMPLE = 16
+"""Lines tried before the lines are no longer thought to be at fault."""
 
 _Aside = list[tuple[Record, bytes, str]]
 
 
-class InfluxStore(Sink):
-    """Writes to InfluxDB; a point is its measurement, tags, field and time, so sending twice is harmless."""
+class InfluxStore(Store):
+    """Writes to InfluxDB; a point is its measurement, tags, field and time, so sending twice is harmless.
 
-    def __init__(self, settings: HistorianSettings, ledger: FieldLedger, set_aside: SetAside) -> None:
+    `path` is where it keeps, with `api: v1`, which minutes are to be made.
+    """
+
+    def __init__(
+        self, settings: HistorianSettings, ledger: FieldLedger, set_aside: SetAside, path: Path
+    ) -> None:
         self.requests = 0
         """Writes posted so far."""
         self._url = settings.url
@@ -53,9 +56,15 @@ class InfluxStore(Sink):
         self._ledger = ledger
         self._set_aside = set_aside
         self._writer = open_writer(settings)
+        self._policies: Policies | None = None
+        if isinstance(self._writer, V1Writer):
+            self._policies = Policies(self._writer, settings.retention, path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="influxdb")
         self._max_body = MAX_BODY
-        self._stuck: asyncio.Future[None] | None = None
+        self._taken = False
+        """Whether the server has taken a line of the present delivery."""
+        self._senseless: Answer | None = None
+        """A refusal in it that speaks of no line."""
 
     @property
     def name(self) -> str:
@@ -67,130 +76,191 @@ class InfluxStore(Sink):
 
         SinkUnavailable where it does not answer, is overloaded (with its Retry-After) or refuses us.
         """
-        if self._stuck is not None and not self._stuck.done():
-            raise SinkUnavailable(f"{self._url} is still busy with an earlier request")
         aside: _Aside = []
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._thread, self._store, records, aside)
-        try:
-            # a server that trickles its answer is within urllib3's timeout for ever
-            async with asyncio.timeout(self._timeout * 2 + 1):
-                await asyncio.shield(work)
-        except TimeoutError as error:
-            self._stuck = work
-            work.add_done_callback(lambda done: done.exception())
-            raise SinkUnavailable(f"{self._url} did not answer within {self._timeout * 2:g} s") from error
-        finally:
-            for record, lines, reason in aside:
-                self._set_aside(record, lines, reason)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._store, records, aside)
+        for record, lines, reason in aside:
+            self._set_aside(record, lines, reason)
+
+    async def tidy(self) -> None:
+        """With `api: v1`: see to policies and make minutes. SinkUnavailable where that must wait."""
+        if self._policies is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._policies.tidy)
 
     async def close(self) -> None:
         """Close the connections."""
         self._thread.shutdown(wait=False)
+        self._writer.abort()
         await asyncio.get_running_loop().run_in_executor(None, self._writer.close)
 
     # --- in the thread
 
     def _store(self, records: Sequence[Record], aside: _Aside) -> None:
         lines = self._ledger.screen(records, lambda *what: aside.append(what))
-        start, size = 0, 0
-        for place, line in enumerate(lines):
-            if size and size + len(line.text) > self._max_body:
-                self._write(lines[start:place], aside)
-                start, size = place, 0
-            size += len(line.text) + 1
-        self._write(lines[start:], aside)
+        if self._policies is not None:
+            try:
+                self._policies.note(lines)
+            except OSError as error:
+                raise SinkUnavailable(f"what minutes are to be made cannot be noted: {error}") from error
+        self._taken, self._senseless = False, None
+        self._write(lines, aside)
+        self._check_sense([])
 
     def _write(self, lines: list[Line], aside: _Aside) -> None:
-        if not lines:
-            return
-        body = b"\n".join(line.text for line in lines)
-        answer = self._post(body)
-        if answer.status == 404 and (made := self._writer.create()) is not None and made.status == 200:
-            log.warning("the database was missing at %s and has been created", self._url)
-            answer = self._post(body)
+        """Write the lines, in bodies of the size the server takes."""
+        start = 0
+        while start < len(lines):
+            stop = self._fitting(lines, start)
+            self._write_body(lines[start:stop], aside)
+            start = stop
+
+    def _fitting(self, lines: list[Line], start: int) -> int:
+        size = 0
+        for place in range(start, len(lines)):
+            size += len(lines[place].text) + 1
+            if size > self._max_body and place > start:
+                return place
+        return len(lines)
+
+    def _write_body(self, lines: list[Line], aside: _Aside) -> None:
+        answer = self._post(lines)
         if answer.status == 204:
             return
-        if answer.status in (400, 422):
-            self._sort_out(lines, answer, aside)
-        elif answer.status == 413:
-            self._max_body = max(len(body) // 2, 1024)
+        if answer.status == 413:
             self._halve(lines, answer, aside)
         else:
-            raise _unavailable(self._url, answer)
+            self._sort_out(lines, answer, aside)
 
-    def _post(self, body: bytes) -> Answer:
+    def _post(self, lines: list[Line]) -> Answer:
+        """The server's answer: 204, or a no to these lines (400, 413, 422). SinkUnavailable for any other."""
+        body = b"\n".join(line.text for line in lines)
+        answer = self._answer(body)
+        if answer.status == 404 and self._policies is not None and self._policies.create().status == 200:
+            log.warning("the database was missing at %s and has been created", self._url)
+            answer = self._answer(body)
+        if answer.status not in (204, 400, 413, 422):
+            raise unavailable(self._url, answer)
+        self._taken = self._taken or answer.status == 204
+        if answer.status == 400 and GARBLED.match(answer.message):
+            raise SinkUnavailable(
+                f"{self._url} did not get what was sent: {answer.message}", answers.PATIENCE
+            )
+        return answer
+
+    def _answer(self, body: bytes) -> Answer:
         self.requests += 1
+        deadline = threading.Timer(self._timeout, self._writer.abort)
+        deadline.daemon = True
+        deadline.start()
         try:
             return self._writer.write(body)
         except NoAnswer as error:
             raise SinkUnavailable(f"{self._url} does not answer: {error}") from error
+        finally:
+            deadline.cancel()
+
+    def _halve(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
+        """The body was too large: smaller ones, from now on."""
+        if len(lines) == 1:
+            aside.append(self._refused(lines[0], answer))
+            return
+        size = sum(len(line.text) + 1 for line in lines)
+        self._max_body = max(min(size, self._max_body) // 2, 1024)
+        if self._fitting(lines, 0) == len(lines):  # few long lines
+            middle = len(lines) // 2
+            self._write(lines[:middle], aside)
+            self._write(lines[middle:], aside)
+        else:
+            self._write(lines, aside)
 
     def _sort_out(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
-        """Some lines are bad. What the server says about them first, else halves; good lines are written."""
+        """Some lines are bad: those the server names or else the first that is found; the rest is written."""
         message = answer.message
-        if (conflict := _CONFLICT.search(message)) is not None:
+        if (conflict := CONFLICT.search(message)) is not None:
             self._ledger.learn(conflict["measurement"], conflict["field"], conflict["has"])
             fitting = self._ledger.fit(lines, lambda *what: aside.append(what))
             if fitting != lines:
                 self._write(fitting, aside)
                 return
-        if named := _named(lines, answer):
-            for place, why in named.items():
+        if bad := named(lines, answer):
+            for place, why in bad.items():
                 aside.append((*lines[place][:2], f"{self._url}: {why}"))
-            self._write([line for place, line in enumerate(lines) if place not in named], aside)
+            self._write([line for place, line in enumerate(lines) if place not in bad], aside)
             return
-        dropped = _DROPPED.search(message)
-        if dropped is not None and int(dropped[1]) == len(lines):
-            aside.extend((line.record, line.text, f"{self._url}: {message}") for line in lines)
-            return
-        self._halve(lines, answer, aside)
+        self._search(lines, answer, aside)
 
-    def _halve(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
-        if len(lines) == 1:
-            aside.append((*lines[0][:2], f"{self._url} (HTTP {answer.status}): {answer.message}"))
+    def _search(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
+        """Find the bad lines by posting less and less, so that each costs a dozen requests in 5,000 lines."""
+        start = found = 0
+        while start < len(lines):
+            if found == FEW:
+                self._halves(lines[start:], answer, aside)
+                return
+            start, answer = self._first_bad(lines, start, answer, aside)
+            found += 1
+            if found == FEW:
+                self._check_sense(lines[start:])
+            # what comes after the first bad line is not known to be bad
+            if start < len(lines):
+                rest = self._post(lines[start:])
+                if rest.status == 204:
+                    return
+                if rest.status == 413 or CONFLICT.search(rest.message) or named(lines[start:], rest):
+                    self._write(lines[start:], aside)
+                    return
+                answer = rest
+
+    def _first_bad(self, lines: list[Line], start: int, answer: Answer, aside: _Aside) -> tuple[int, Answer]:
+        """Write what comes before the first bad line from `start` on and set that one aside.
+
+        `answer` was given to all of the lines from `start` on. Returns where to go on.
+        """
+        asked, stop = start, len(lines)
+        while True:
+            if asked == start and (stop - start == 1 or all_dropped(answer, stop - start)):
+                aside.extend(self._refused(line, answer) for line in lines[start:stop])
+                return stop, answer
+            if stop - start == 1:  # only suspected, since the lines before it are not the bad ones
+                answer = self._post(lines[start:stop])
+                if answer.status == 204:
+                    return stop, answer
+                asked = start
+                continue
+            middle = start + (stop - start) // 2
+            half = self._post(lines[start:middle])
+            if half.status == 204:
+                start = middle
+            else:
+                asked, stop, answer = start, middle, half
+
+    def _halves(self, lines: list[Line], answer: Answer, aside: _Aside) -> None:
+        """The same where many are bad: `answer` was a no to all of these."""
+        if len(lines) == 1 or all_dropped(answer, len(lines)):
+            aside.extend(self._refused(line, answer) for line in lines)
             return
         middle = len(lines) // 2
-        self._write(lines[:middle], aside)
-        self._write(lines[middle:], aside)
+        for half in (lines[:middle], lines[middle:]):
+            if (said := self._post(half)).status != 204:
+                self._halves(half, said, aside)
 
+    def _check_sense(self, others: list[Line]) -> None:
+        """A server that refuses every line, and speaks of none, refuses something else: a setting of ours.
 
-def _named(lines: Sequence[Line], answer: Answer) -> dict[int, str]:
-    """The lines the server's answer names as bad, by their place, with its reason."""
-    named = {}
-    places = {line.text.decode("utf-8", "replace"): place for place, line in enumerate(lines)}
-    for match in _UNPARSABLE.finditer(answer.message):
-        if (place := places.get(match["line"])) is not None:
-            named[place] = match[0]
-    try:
-        content = json.loads(answer.body)
-        problems = content.get("data", []) if isinstance(content, dict) else []
-        for problem in problems if isinstance(problems, list) else []:
-            # InfluxDB 3: {"original_line", "line_number" from 1, "error_message"}
-            place = int(problem["line_number"]) - 1
-            if 0 <= place < len(lines):
-                named[place] = str(problem["error_message"])
-    except (ValueError, KeyError, TypeError):
-        pass  # not InfluxDB 3's report: the lines are found by halving
-    return named
+        Before that is said some of the `others` are tried, so that bad lines do not hold up good ones.
+        """
+        if self._senseless is None:
+            return
+        for line in random.sample(others, min(SAMPLE, len(others))):
+            if not self._taken:
+                self._post([line])
+        if not self._taken:
+            raise SinkUnavailable(
+                f"{self._url} answered {self._senseless.status} to every line: {self._senseless.message}; "
+                "check historian.api, org and bucket",
+                answers.PATIENCE,
+            )
 
-
-def _unavailable(url: str, answer: Answer) -> SinkUnavailable:
-    said = f": {answer.message}" if answer.message else ""
-    advice = _ADVICE.get(answer.status)
-    text = f"{url} answered {answer.status}{said}" + (f" ({advice})" if advice else "")
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    return SinkUnavailable(text, _retry_after(headers.get("retry-after")) or (PATIENCE if advice else None))
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number or a date."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    def _refused(self, line: Line, answer: Answer) -> tuple[Record, bytes, str]:
+        if answer.status != 413 and not ABOUT_LINES.search(answer.message):
+            self._senseless = answer
+        old = "too_old: " if TOO_OLD.search(answer.message) else ""
+        return line.record, line.text, f"{old}{self._url} (HTTP {answer.status}): {answer.message}"

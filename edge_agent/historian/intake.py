@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from edge_agent.buffer import Journal
+from edge_agent.failpoints import reached
 from edge_agent.historian.claims import Claim, Claims
 from edge_agent.lineprotocol import Header, parse_head, split_head, split_header
 from edge_agent.mqtt import Message, MqttClient
@@ -180,6 +181,7 @@ class Intake:
             log.warning("%d messages were not taken into the journal; trying again", len(waiting))
             asyncio.get_running_loop().call_later(RETRY, self._offer_again, waiting)
             return
+        reached("historian-committed")
         stored: dict[tuple[str, str], list[int]] = defaultdict(list)
         for one in waiting:
             if one.header is not None:
@@ -188,6 +190,7 @@ class Intake:
             self._tell(root, agent, {"seqs": seqs})
         for one in waiting:
             one.message.ack()
+        reached("historian-confirmed")
 
     def _offer_again(self, waiting: list[_Waiting]) -> None:
         for one in waiting:

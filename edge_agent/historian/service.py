@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import json
 import logging
+import secrets
 from pathlib import Path
 
 from edge_agent.buffer import Delivery, Journal, forward
 from edge_agent.clock import Clock
-from edge_agent.contracts.plugs import Sink
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, SinkUnavailable, StoreError
 from edge_agent.historian.embedded import EmbeddedStore
 from edge_agent.historian.intake import Intake
 from edge_agent.historian.ledger import FieldLedger
+from edge_agent.historian.store import Store
 from edge_agent.mqtt import MqttClient, MqttUnavailable, PublishRefused, Will
 from edge_agent.settings.models import Configuration, MqttSettings
 
@@ -29,6 +30,10 @@ repeats, and in a shared group the dead would go on taking their part.
 SESSION_UNCONFIRMED = 7 * 86_400
 """The same where agents let go of a record at the broker's acknowledgement (`mqtt.confirm: broker`)."""
 READER = "store"
+SETTLE = 0.3
+"""Seconds after connecting in which the broker tells who owns which machine."""
+TIDY = 60.0
+"""Seconds between looks for minutes to make and rows over their age."""
 
 
 class Historian:
@@ -55,6 +60,7 @@ class Historian:
         self.ready = asyncio.Event()
         """Set once messages are received."""
         self._settings = configuration.historian
+        self._clock = clock
         client_id = f"{configuration.agent}-historian-{instance}"
         self._confirms = configuration.confirm == "historian"
         session = SESSION if self._confirms else SESSION_UNCONFIRMED
@@ -63,10 +69,11 @@ class Historian:
         will = Will(self.status_topic, _status("offline", reason="connection lost"))
         self.client = MqttClient(mqtt or configuration.mqtt, client_id, will=will, keep_session=session)
         self.client.on_connect(self._connected)
+        self._settling: asyncio.TimerHandle | None = None
         buffer = configuration.buffer
         self.journal = Journal(self.folder / "journal.db", clock, buffer, readers=(READER,), eager=False)
         self.intake = Intake(self.client, self.journal, prefix, buffer.commit_interval)
-        self.store: Sink | None = None
+        self.store: Store | None = None
         self.delivery = Delivery(self._settings.kind)
 
     def _connected(self) -> None:
@@ -74,6 +81,12 @@ class Historian:
             log.warning(
                 "the broker speaks MQTT 3.1.1 only: run one historian, several would not share the work"
             )
+        if self._settling is not None:
+            self._settling.cancel()
+        self._settling = asyncio.get_running_loop().call_later(SETTLE, self._settled)
+
+    def _settled(self) -> None:
+        self.intake.claims.settle()
         # agents hear this and send again what they published before anybody listened
         self.client.publish(self.status_topic, _status("online"), retain=True)
         self.ready.set()
@@ -85,11 +98,18 @@ class Historian:
             # influxdb-client takes most of a second to import
             self.store = await asyncio.to_thread(self._make_store)
             self.client.start()
-            await forward(self.journal, self.journal.reader(READER), self.store, self.delivery)
+            tidying = asyncio.create_task(self._tidy(self.store), name="historian tidy")
+            try:
+                await forward(self.journal, self.journal.reader(READER), self.store, self.delivery)
+            finally:
+                tidying.cancel()
+                await asyncio.wait([tidying])
         finally:
             await self._stop()
 
     async def _stop(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
         await self.intake.stop()
         with contextlib.suppress(MqttUnavailable, PublishRefused, TimeoutError):
             goodbye = self.client.publish(
@@ -102,13 +122,30 @@ class Historian:
             await self.store.close()
         await self.journal.close()
 
-    def _make_store(self) -> Sink:
+    async def _tidy(self, store: Store) -> None:
+        """Once a minute: make minutes of what is new, drop what is over its age."""
+        said = ""
+        while True:
+            await asyncio.sleep(TIDY)
+            try:
+                await store.tidy()
+            except SinkUnavailable as away:
+                if str(away) != said:
+                    log.warning("minutes are not made, and nothing is dropped for its age: %s", away)
+                said = str(away)
+            else:
+                said = ""
+
+    def _make_store(self) -> Store:
         ledger = FieldLedger(self.folder / "fields.json")
+        quarantine, retention = self.journal.quarantine, self._settings.retention
         if self._settings.kind == "embedded":
-            return EmbeddedStore(self.history, ledger, self.journal.quarantine)
+            return EmbeddedStore(self.history, ledger, quarantine, retention, self._clock)
         from edge_agent.historian.influxdb import InfluxStore
 
-        return InfluxStore(self._settings, ledger, self.journal.quarantine)
+        if self._settings.api == "v2":
+            log.info("how long readings are kept is the bucket's setting; no minutes are made with api: v2")
+        return InfluxStore(self._settings, ledger, quarantine, self.folder / "minutes.json")
 
     async def drained(self, timeout: float) -> bool:
         """Wait until everything received is in the store; False where that takes longer than `timeout`."""
@@ -123,3 +160,20 @@ class Historian:
 
 def _status(state: str, **more: str) -> bytes:
     return json.dumps({"state": state, "role": "historian", **more}, separators=(",", ":")).encode()
+
+
+def instance_number(state: Path) -> int:
+    """The number of this state folder's historian, drawn once: two on one broker do not share a client id.
+
+    Blocks. StoreError where the folder cannot be written.
+    """
+    path = state / "historian" / "instance"
+    try:
+        if path.exists() and (text := path.read_text().strip()).isdigit():
+            return int(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number = secrets.randbelow(900_000) + 100_000
+        path.write_text(f"{number}\n")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read or written: {error}") from error
+    return number

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edge_agent.contracts.plugs import Driver
+from edge_agent.contracts.settings import MachineSettings
 from edge_agent.errors import DriverError
 from edge_agent.types import Reason, SampleBatch, Status, Tag, bad
 
@@ -30,6 +31,16 @@ async def read_directly(driver: Driver) -> tuple[Readout, str]:
         await driver.close()
     tags = [tag for group in driver.groups for tag in group.tags]
     return {**missing(tags), **readout}, error
+
+
+def refusals(settings: MachineSettings, readout: Mapping[str, Mapping[str, Any]]) -> str:
+    """What to say of a machine that does not know most of its tags; empty where it does."""
+    unknown = sum(cell["reason"] == Reason.ILLEGAL_ADDRESS for cell in readout.values())
+    if 2 * unknown <= len(readout):
+        return ""
+    profile = getattr(settings, "profile", None)
+    device = f"is this a device of profile {profile}?" if profile else "is this the right device?"
+    return f"answers, but does not know {unknown} of {len(readout)} tags: {device}"
 
 
 def missing(tags: Iterable[Tag]) -> Readout:

@@ -236,16 +236,17 @@ class Sampler:
 
     def _failed(self, error: Exception) -> None:
         self.state.failures += 1
-        self.state.error = str(error)
+        # Whoever shows it says whose it is.
+        self.state.error = str(error).removeprefix(f"machine {self.state.machine}: ")
         if not self._said_down:
-            log.warning("%s: %s; trying again until it answers", self.state.machine, error)
+            log.warning("%s: %s; trying again until it answers", self.state.machine, self.state.error)
             self._said_down = True
             self._emit_all_bad(self._driver.groups, Reason.NOT_CONNECTED)
         if isinstance(error, DeviceRefused):
             self._retry = LONGEST_RETRY
         elif isinstance(error, DeviceUnreachable) and error.retry_within is not None:
             self._retry = min(self._retry, error.retry_within)
-        self._on_failure(str(error))
+        self._on_failure(self.state.error)
         self.on_try()
 
     def _refuse_asked(self) -> None:

@@ -1,4 +1,4 @@
-"""Connections that machines share: one protocol on a port, one setting on a serial line."""
+"""Connections that machines share: one protocol on a port, one way of talking on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from edge_agent import registry
 from edge_agent.contracts.settings import MachineSettings
-from edge_agent.settings.nodes import MapNode, text_of
+from edge_agent.settings.nodes import MapNode, Place, text_of
 from edge_agent.settings.problems import Problem, at
 
 
@@ -57,16 +57,29 @@ def _connection(url: str) -> _Connection | None:
 
 
 def of_lines(root: MapNode, machines: Mapping[str, MachineSettings]) -> Iterator[Problem]:
-    """One setting for each serial line that machines share."""
-    seen: dict[str, tuple[str, str]] = {}
+    """One way of talking on each line that machines share: the same baud rate, mode, certificates."""
+    seen: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {}
     for name, machine in machines.items():
-        line = machine.serial_line()
-        if line is None:
-            continue
-        port, how = line
-        first, first_how = seen.setdefault(port, (name, how))
-        node = root.get("machines", name, "url")
-        if first_how != how:
-            message = f"{port} is read with {how} here and with {first_how} by '{first}'"
-            hint = "all devices of a line have the same settings; correct one, or set the device"
-            yield at(node.place if node else root.place, "E211", message, hint)
+        line, agreed = machine.shared_line() or ("", {})
+        for key, how in agreed.items():
+            first, first_how = seen.setdefault((line, key), (name, how))
+            if first_how != how:
+                message = f"{line} is read with {how} here and with {first_how} by '{first}'"
+                yield at(_place(root, name, key), "E211", message, _ALIKE.get(key, _ALIKE["url",]))
+
+
+_ALIKE: Mapping[tuple[str, ...], str] = {
+    ("url",): "all devices of a line have the same settings; correct one, or set the device",
+    ("tls",): "machines with one host and port share the connection: write the same in both",
+    ("mode",): "on one line the agent either polls or listens: write the same in both",
+    ("comm", "listen"): "a line is listened to once for all its machines: write the same in both",
+}
+
+
+def _place(root: MapNode, machine: str, key: tuple[str, ...]) -> Place:
+    """Where a key of a machine stands, else the machine's `url`."""
+    for path in (key, ("url",)):
+        node = root.get("machines", machine, *path)
+        if node is not None:
+            return node.place
+    return root.place

@@ -205,7 +205,15 @@ def _historian(node: MapNode, root: MapNode, top: Configuration) -> Iterator[Pro
                     f"'{key}' has no effect with kind: {settings.kind}",
                     hint,
                 )
+        if settings.kind == "none" and "retention" in node.entries:
+            hint = "choose a kind of historian, or remove it"
+            yield at(
+                node.entries["retention"].key.place, "W307", "'retention' has no effect with kind: none", hint
+            )
         return
+    if settings.api == "v2" and "retention" in node.entries:
+        hint = "set the bucket's retention in InfluxDB; it works with api: v1 and kind: embedded"
+        yield at(node.entries["retention"].key.place, "E112", "not yet: 'retention' with api: v2", hint)
     needed = "bucket" if settings.api == "v2" else "database"
     if getattr(settings, needed) is None:
         other = "database" if needed == "bucket" else "bucket"

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from edge_agent.contracts.settings import MachineSettings, Name, StrictModel
 from edge_agent.settings.urls import broker_url, http_url, listen_address, split_address
-from edge_agent.units import Duration, Size
+from edge_agent.units import Duration, Period, Size
 
 LEVELS = ("enterprise", "site", "area", "line")
 SCAN_CLASSES: dict[str, float] = {"fast": 0.25, "normal": 1.0, "slow": 60.0}
@@ -38,6 +38,26 @@ class MqttSettings(StrictModel):
     """Who must confirm a record before the agent lets go of it; default: historian where there is one."""
 
 
+class RetentionSettings(StrictModel):
+    """How long the historian keeps what it stores."""
+
+    raw: Period = 90 * 86_400.0
+    """Every reading; 90d, or forever."""
+    minute: Period = 730 * 86_400.0
+    """Mean, lowest, highest and count of each minute, and alarms and quality as they came; 2y, or forever."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RetentionSettings:
+        shortest = 86_400.0
+        for name in ("raw", "minute"):
+            length = getattr(self, name)
+            if length is not None and length < shortest:
+                raise ValueError(f"{name} must be at least 1d")
+        if self.minute is not None and (self.raw is None or self.raw > self.minute):
+            raise ValueError("raw must not be longer than minute; shorten it, or write `minute: forever`")
+        return self
+
+
 class HistorianSettings(StrictModel):
     """Where readings are kept for years."""
 
@@ -63,6 +83,8 @@ class HistorianSettings(StrictModel):
     """v1: best written !secret NAME."""
     timeout: Duration = Field(default=10.0, gt=0)
     """How long to wait for InfluxDB's answer."""
+    retention: RetentionSettings = RetentionSettings()
+    """How long readings and their minutes are kept; not with `api: v2`."""
 
 
 class BufferSettings(StrictModel):

@@ -20,7 +20,6 @@ KEYS: Mapping[str, str] = {
     "web.cert_file": "TLS comes with the dashboard; until then listen on 127.0.0.1",
     "web.key_file": "TLS comes with the dashboard; until then listen on 127.0.0.1",
     "web.behind_proxy": "users come with the dashboard; until then listen on 127.0.0.1",
-    "historian.retention": "retention comes later; until then set it in InfluxDB",
     "mqtt.commands": "commands over MQTT come later",
     "machines.*.offline": "machines that may be off come later; until then their silence is an alarm",
     "machines.*.expected_on": "machines that may be off come later; until then their silence is an alarm",

@@ -51,7 +51,7 @@ CODES: Mapping[str, str] = {
     "E208": "the historian's settings are incomplete",
     "E209": "one address with two drivers, or two protocols",
     "E210": "one port for two things",
-    "E211": "one serial line with two settings",
+    "E211": "one line with two settings",
     "W301": "a limit that can never be reached",
     "W302": "an alarm without an action",
     "W303": "a secret in plain text",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,14 @@ async def scan(driver: ModbusDriver, **options: Any) -> int:
 
 
 async def test_units_are_found_and_identified(
-    modbus: ModbusFactory, capsys: pytest.CaptureFixture[str], tmp_path: Any
+    modbus: ModbusFactory,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Any,
 ) -> None:
-    """Of five unit ids two answer, one with an exception; the YAML passes check; nothing is written."""
+    """Of five unit ids two answer, one with an exception; the YAML passes check; nothing is written.
+
+    No warnings about the three that nobody has."""
     images: dict[int, Any] = {2: {"holding": {0: 7}}, 4: {"input": {3: 1}}}
     async with ModbusServer(images, unknown_unit="silence") as device:
         assert await scan(modbus(device.port, {}, comm={"timeout": "60ms"})) == 0
@@ -55,6 +61,7 @@ async def test_units_are_found_and_identified(
         (4, "is there (holding:0: exception 2)"),
     ]
     assert found["stopped"] is None
+    assert [one.message for one in caplog.records if one.levelno >= logging.WARNING] == []
     assert found["units"][0]["identification"]["vendor"] == "edge-agent"
     for warning in ("units 1 to 5", "only reads", "not in production hours"):
         assert warning in said.err

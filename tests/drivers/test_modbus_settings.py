@@ -118,6 +118,9 @@ def test_a_tag_that_cannot_be_is_refused_at_its_key(tag: dict[str, Any], place: 
 @pytest.mark.parametrize(
     ("keys", "place", "text"),
     [
+        ({"url": "COM3"}, "url", "a serial line is written rtu:///dev/ttyUSB0"),
+        ({"url": "/dev/ttyUSB0"}, "url", "a serial line is written rtu:///dev/ttyUSB0"),
+        ({"url": "tcp//10.0.4.21"}, "url", "write tcp://host:port"),
         ({"url": "rtu://ttyUSB0"}, "url", "write rtu:///dev/ttyUSB0"),
         ({"url": "rtu:///dev/ttyUSB0?speed=9600"}, "url", "'speed' is no setting of a serial line"),
         ({"mode": "listen"}, "mode", "listen needs rtu:// or rtu+tcp://"),

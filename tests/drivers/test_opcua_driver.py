@@ -222,7 +222,7 @@ async def test_a_restarted_server_is_read_again_by_the_same_driver(
         with pytest.raises(DeviceUnreachable):
             await gather(driver, 3)
         await driver.close()
-        with pytest.raises(DeviceUnreachable, match="check power"):
+        with pytest.raises(DeviceUnreachable, match="check the port"):
             await driver.connect()
     finally:
         await asyncio.to_thread(press.start)

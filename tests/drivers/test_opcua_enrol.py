@@ -117,7 +117,7 @@ def test_what_the_server_offers_is_shown_and_the_best_is_recommended(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["opc.tcp://127.0.0.1:9"], 75, "check power, network and address"),
+        (["opc.tcp://127.0.0.1:9"], 75, "refused: nothing listens on this port"),
         (["opc.tcp://127.0.0.1"], 2, "lacks the port"),
         ([], 2, "name the device by its URL"),
         (["opc.tcp://127.0.0.1:9", "--thumbprint", "abc"], 2, "'abc' is not a thumbprint"),
@@ -241,4 +241,6 @@ def test_an_enrolled_server_is_browsed_without_a_configuration(
     assert "its certificate is not pinned" in capsys.readouterr().err
     assert run(node_opcua.url, "--yes") == 0
     assert parse(browse)() == 0
-    assert "Press.Temperature" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Press.Temperature" in shown
+    assert "    security: {policy: Basic256Sha256}" in shown

@@ -20,6 +20,7 @@ from edge_agent.types import GOOD, Quality, Reason, Status, Tag, uncertain
 from edge_agent_drivers.opcua import status
 from edge_agent_drivers.opcua.items import Item, Timing
 from edge_agent_drivers.opcua.nodeid import NodeRef
+from edge_agent_drivers.opcua.requests import named
 from edge_agent_drivers.opcua.status import status_of
 from edge_agent_drivers.opcua.variants import Part, Reading, describe, interpret, to_ns
 
@@ -215,3 +216,10 @@ def test_a_faster_clock_is_allowed_more_skew() -> None:
     reading = Reading(1.0, GOOD, NOW + 1800 * SECOND, None)
     assert Timing(StillClock(rate=3600), "source", 10).choose(item(), reading) == (NOW + 1800 * SECOND, GOOD)
     assert Timing(StillClock(), "source", 10).choose(item(), reading) == (None, SKEW)
+
+
+def test_status_codes_have_the_names_of_the_manuals() -> None:
+    """The engineer looks for a name, not for a number; where there is none, it is the number."""
+    assert named(StatusCodes.BadNodeIdUnknown) == "BadNodeIdUnknown"
+    assert named(StatusCodes.BadNodeIdUnknown | 0x0480) == "BadNodeIdUnknown"
+    assert named(0x80FE0000) == "0x80FE0000"

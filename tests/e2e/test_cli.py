@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -10,6 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+
+from edge_agent import control
+from edge_agent.cli.connect import try_connections
+from edge_agent.cli.run import _refuse_unusable
+from edge_agent.errors import StoreError, TemporaryError
+from edge_agent.settings.load import require
+from edge_agent.settings.models import Configuration
+from edge_agent_simulators.modbus_server import ModbusServer
+from tests.support.users import plain_user
 
 GOOD = """\
 site: hall
@@ -60,10 +70,11 @@ def test_help_is_there_at_once() -> None:
         "scan",
         "browse",
         "profiles",
+        "opcua",
     ):
         assert command in shown.stdout
         assert "Example:" in edge_agent(command, "--help").stdout
-    for pair in (("scan", "modbus"), ("browse", "opcua")):
+    for pair in (("scan", "modbus"), ("browse", "opcua"), ("opcua", "enrol")):
         assert "Example:" in edge_agent(*pair, "--help").stdout
 
 
@@ -158,3 +169,52 @@ def test_only_what_is_configured_is_loaded(tmp_path: Path, driver: str, unwanted
     loaded = set(result.stdout.split())
     assert "edge_agent_drivers" in loaded
     assert not loaded.intersection(unwanted)
+
+
+@pytest.mark.parametrize("arguments", [("profiles", "--json"), ("simulate", "--list")])
+def test_a_closed_pipe_is_no_complaint(arguments: tuple[str, ...]) -> None:
+    """`| head` ends what is shown: no traceback, no exit code of a failure."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "edge_agent", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 0
+
+
+def test_a_state_folder_of_somebody_else_is_said() -> None:
+    """No traceback: whose it should be, or what else to write. Nobody claims that an agent listens there."""
+    with plain_user() as folder:
+        state = folder / "state"
+        state.mkdir(mode=0o000)
+        with pytest.raises(StoreError, match="make it belong to that user, or set `state:`"):
+            _refuse_unusable(state)
+        with pytest.raises(TemporaryError, match="may not look into"):
+            control.ask(state / "agent.sock", {"command": "read"})
+
+
+@pytest.mark.parametrize(("unit_id", "address", "words"), [
+    (9, "holding:0", "check unit_id"),
+    (1, "holding:7", "does not know 1 of 1 tags: is this the right device?"),
+    (1, "holding:0", ""),
+])  # fmt: skip
+async def test_check_connect_reads(tmp_path: Path, unit_id: int, address: str, words: str) -> None:
+    """An open port is not an answer: a wrong unit id and another device are told before `run` is started."""
+    async with ModbusServer({1: {"holding": {0: 7}}}) as device:
+        text = GOOD.format(state=tmp_path, web="off").replace("holding:100", address)
+        text = text.replace("tcp://127.0.0.1:1", f"tcp://127.0.0.1:{device.port}\n    unit_id: {unit_id}")
+        text = text.replace("type: float32", "type: uint16")
+        configuration = await asyncio.to_thread(configured, text, tmp_path)
+        answers = dict(await try_connections(configuration))
+    (error,) = (error for what, error in answers.items() if what.startswith("pump-1"))
+    assert words in error
+    assert bool(words) == bool(error)
+
+
+def configured(text: str, folder: Path) -> Configuration:
+    return require(write(folder, text))

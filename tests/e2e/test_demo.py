@@ -56,7 +56,7 @@ def check_story(code: int, document: dict[str, Any], folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-@pytest.mark.xdist_group("demo")
+@pytest.mark.alone
 def test_the_demo_tells_its_story(tmp_path: Path) -> None:
     """Within 60 s: 0 lost, the alert on the wearing pump before it fails, a quiet press, a named sensor."""
     code, document, _ = run_demo([sys.executable, "-m", "edge_agent"], tmp_path)

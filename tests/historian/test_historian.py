@@ -28,6 +28,7 @@ from tests.support.mosquitto import Mosquitto, eventually
 
 TAGS = [Tag("vibration"), Tag("running"), Tag("energy", store=Store.INT), Tag("mode"), Tag("status.tripped")]
 NAMES = tuple(tag.name for tag in TAGS)
+START = time.time_ns() // 10**9 * 10**9 - 3600 * 10**9
 Stored = dict[tuple[str, str, int], Value]
 
 
@@ -42,7 +43,7 @@ class Machine:
 
     def scan(self, agent: Agent) -> asyncio.Future[None]:
         self.number += 1
-        number, ns = self.number, 1_795_000_000_000_000_000 + self.number * 1_000_001
+        number, ns = self.number, START + self.number * 1_000_001
         vibration = None if number % 7 == 0 else number / 7
         values: list[Value | None] = [vibration, number % 3 == 0, number * 10**12, f'"m" {number % 5}', False]
         line = self.encoder.encode(SampleBatch(self.name, NAMES, ns, values))

@@ -22,7 +22,8 @@ from tests.support.influx import Influxd, VictoriaMetrics
 from tests.support.mosquitto import free_port
 
 Aside = list[tuple[Record, bytes, str]]
-NS = 1_795_000_000_000_000_000
+NS = time.time_ns() // 10**9 * 10**9 - 3600 * 10**9
+"""An hour ago: InfluxDB takes nothing that is older than its policy."""
 
 
 def record(seq: int, *lines: bytes) -> Record:
@@ -37,7 +38,8 @@ def scans(first: int, count: int) -> list[bytes]:
 async def store(folder: Path, **settings: Any) -> AsyncIterator[tuple[InfluxStore, Aside]]:
     aside: Aside = []
     model = HistorianSettings.model_validate({"kind": "influxdb", "api": "v1", "timeout": "2s", **settings})
-    one = InfluxStore(model, FieldLedger(folder / "fields.json"), lambda *what: aside.append(what))
+    ledger = FieldLedger(folder / "fields.json")
+    one = InfluxStore(model, ledger, lambda *what: aside.append(what), folder / "minutes.json")
     try:
         yield one, aside
     finally:
@@ -81,7 +83,7 @@ async def test_a_type_that_the_server_knows_better_costs_only_that_field(
 ) -> None:
     """The ledger is new but the database is not: only the conflicting field is set aside."""
     influxd.create("conflict")
-    influxd.write(b"readings,machine=other a=1i 1795000000000000000", "conflict")
+    influxd.write(b"readings,machine=other a=1i %d" % NS, "conflict")
     async with store(tmp_path, url=influxd.url, database="conflict") as (influx, aside):
         await influx.deliver([record(1, *scans(0, 50))], backlog=False)
         first = influx.requests
@@ -190,6 +192,8 @@ class Fake:
         self.times: list[float] = []
         self.tokens: set[str] = set()
         self.silent = False
+        self.raw = b""
+        """Sent instead of an answer, a byte every 100 ms."""
         self.writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -216,6 +220,9 @@ class Fake:
                 status, text = self.answer(body)
                 if self.silent:
                     continue
+                for byte in self.raw:
+                    writer.write(bytes([byte]))
+                    await asyncio.sleep(0.1)
                 reply = f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n{self.headers}\r\n{text}"
                 writer.write(reply.encode())
                 await writer.drain()
@@ -228,7 +235,7 @@ class Fake:
         finally:
             server.close()
             for writer in self.writers:
-                writer.close()
+                writer.transport.abort()
             await asyncio.sleep(0.05)
 
 

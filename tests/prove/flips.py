@@ -12,7 +12,7 @@ from edge_agent.buffer.database import PAGE_SIZE
 from edge_agent.buffer.rows import Commit, RowKey
 from edge_agent.buffer.store import Store
 from edge_agent.types import Priority
-from tests.prove.power import BEGIN, Tally, contents, line, quiet
+from tests.prove.power import BEGIN, MEMORY, Tally, contents, line, quiet
 
 LINES = 300
 
@@ -22,7 +22,7 @@ def campaign(flips: int, seed: int) -> Tally:
     rng = random.Random(seed)
     tally = Tally()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="edge-agent-flips-") as folder, quiet():
+    with tempfile.TemporaryDirectory(prefix="edge-agent-flips-", dir=MEMORY) as folder, quiet():
         sound = Path(folder) / "sound.db"
         _fill(sound)
         for number in range(flips):

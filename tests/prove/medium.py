@@ -8,6 +8,7 @@ or fail at the n-th operation. `Sqlite` stands in for the sqlite3 module where t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import sqlite3
@@ -133,7 +134,10 @@ class Medium(apsw.VFS):
 
     def sync_folder(self, _folder: Path) -> None:
         """Names that were made or deleted last from here on."""
-        self.operate("sync folder")
+        try:
+            self.operate("sync folder")
+        except apsw.Error as error:
+            raise OSError(errno.EIO, str(error)) from error
         for path in [path for path, held in self.files.items() if not held.exists]:
             del self.files[path]
 

@@ -11,10 +11,12 @@ import apsw
 import pytest
 
 from edge_agent.buffer import Journal
+from edge_agent.buffer.store import Store
 from edge_agent.clock import Clock
+from edge_agent.errors import StoreError
 from edge_agent.settings.models import BufferSettings
 from tests.prove.medium import Medium, on
-from tests.prove.power import Tally, campaign, line, numbers_in
+from tests.prove.power import BEGIN, Tally, campaign, line, numbers_in
 
 # apsw has room for one error of a statement; a medium without power gives several.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -115,3 +117,15 @@ def test_a_day_spares_the_card(tmp_path: Path, interval: int, most: int) -> None
 
     figure = megabytes_a_day(tmp_path / "journal.db", interval=interval)
     assert figure <= most, f"{figure:.0f} MB a day"
+
+
+def test_a_folder_that_cannot_be_synced_is_said(tmp_path: Path) -> None:
+    """Where the names of new files cannot be made to last, opening says so, and can be repeated."""
+    store = Store(tmp_path / "journal.db", max_size=1024**2, reject_new=False, readers=("sink",))
+    with Medium() as medium, on(medium):
+        medium.before = _failing("sync folder", 1, apsw.IOError)
+        with pytest.raises(StoreError, match="cannot be synced"):
+            store.open(BEGIN)
+        medium.before = lambda _operation: None
+        store.open(BEGIN)
+        store.close()

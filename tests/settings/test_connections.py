@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edge_agent.contracts.settings import MachineSettings
 from edge_agent.settings import connections
 from edge_agent.settings.nodes import MapNode
 from edge_agent.settings.sources import Sources
@@ -54,6 +57,13 @@ def test_one_port_speaks_one_protocol(tmp_path: Path, first: str, second: str, m
         assert (problem.line, problem.column) == (9, 10)
 
 
+def machines_at(*keys: Mapping[str, Any]) -> dict[str, MachineSettings]:
+    return {
+        f"m{number}": ModbusMachine.model_validate({"driver": "modbus", **own})
+        for number, own in enumerate(keys)
+    }
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
@@ -69,10 +79,42 @@ def test_one_port_speaks_one_protocol(tmp_path: Path, first: str, second: str, m
 def test_one_serial_line_has_one_setting(tmp_path: Path, first: str, second: str, said: str | None) -> None:
     """Two baud rates or parities on one port are an error where the second stands; defaults count."""
     urls = [f"rtu:///dev/ttyUSB0{query}" for query in (first, second)]
-    machines = {
-        f"m{number}": ModbusMachine.model_validate({"driver": "modbus", "url": url})
-        for number, url in enumerate(urls)
-    }
+    machines = machines_at(*({"url": url} for url in urls))
     found = list(connections.of_lines(tree(tmp_path, *urls), machines))
+    assert [said in problem.message for problem in found] == ([True] if said else [])  # type: ignore[operator]
+    assert [(problem.code, problem.line) for problem in found] == ([("E211", 9)] if said else [])
+
+
+LISTENING = {"mode": "listen"}
+
+
+@pytest.mark.parametrize(
+    ("url", "first", "second", "said"),
+    [
+        (
+            "tls://h:802",
+            {"tls": {"insecure": True}},
+            {},
+            'with tls: {} here and with tls: {"insecure":true} by',
+        ),
+        ("tls://h:802", {"tls": {}}, {}, None),
+        ("rtu:///dev/ttyUSB0", LISTENING, {}, "with mode: poll here and with mode: listen by 'm0'"),
+        ("rtu+tcp://h:502", {}, LISTENING, "with mode: listen here and with mode: poll by 'm0'"),
+        ("rtu+tcp://h:502", LISTENING, LISTENING, None),
+        (
+            "rtu:///dev/ttyUSB0",
+            {"comm": {"listen": "5s"}},
+            {},
+            "comm.listen: 3s here and with comm.listen: 5s",
+        ),
+        ("tcp://h:502", {"comm": {"timeout": "1s"}}, {"comm": {"timeout": "2s"}}, None),
+    ],
+)
+def test_machines_on_one_connection_agree_about_it(
+    tmp_path: Path, url: str, first: Mapping[str, Any], second: Mapping[str, Any], said: str | None
+) -> None:
+    """What the driver would refuse to the second machine at run time is an error before."""
+    machines = machines_at({"url": url, **first}, {"url": url, **second})
+    found = list(connections.of_lines(tree(tmp_path, url, url), machines))
     assert [said in problem.message for problem in found] == ([True] if said else [])  # type: ignore[operator]
     assert [(problem.code, problem.line) for problem in found] == ([("E211", 9)] if said else [])

@@ -57,9 +57,14 @@ class Questions:
                 return
 
     async def ask(self, block: Block, row: Row, *, again: bool) -> bytes | LineFault:
-        """What came of asking for a block; with `again` up to `comm.retries` times more, where that helps."""
+        """What came of asking for a block; with `again` up to `comm.retries` times more, where that helps,
+        and once more anyhow where a connection broke that had been answered over."""
         outcome = self._ahead.pop(block.key, None) or await self._once(block, row)
         left = self._device.retries if again else 0
+        if again and type(outcome) is LineLost and self._device.line.answered:
+            # It costs no timeout, and a device that hangs up on each n-th question never gets to the same
+            # block for ever.
+            left = max(left, 1)
         while left > 0 and not row.gone and _worth_asking_again(outcome):
             left -= 1
             if isinstance(outcome, Refused):

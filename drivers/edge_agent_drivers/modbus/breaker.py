@@ -93,7 +93,8 @@ class Units:
         state.rest = max(least, min(2 * state.rest, LONGEST_REST))
         state.until = now + state.rest
         if first and self._others_live(unit):
-            log.warning(
+            # Not a warning: whose machine it is warns, and `scan` asks units that nobody has.
+            log.info(
                 "%s: unit %d does not answer: %s, so that the others on the line keep their pace",
                 self._name, unit, _resting(state.rest),
             )  # fmt: skip

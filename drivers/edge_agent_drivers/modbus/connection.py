@@ -86,6 +86,11 @@ class Connection:
         """How many questions may be under way at once."""
         return self._turns.capacity
 
+    @property
+    def answered(self) -> bool:
+        """Whether anything was answered since it was opened last."""
+        return not self._not_before
+
     def joined(self, line: object) -> bool:
         """Whether the line has opened it and not left since."""
         return line in self._members

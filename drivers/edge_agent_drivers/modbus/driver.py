@@ -13,7 +13,16 @@ from edge_agent.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from edge_agent.types import ReadGroup, SampleBatch
 from edge_agent_drivers.modbus.channel import Timing
 from edge_agent_drivers.modbus.columns import plan_groups
-from edge_agent_drivers.modbus.faults import LineFault, Taken, Unplugged, Untrusted
+from edge_agent_drivers.modbus.faults import (
+    BEHIND_GATEWAY,
+    LineFault,
+    LineLost,
+    Refused,
+    Taken,
+    Unplugged,
+    Unreached,
+    Untrusted,
+)
 from edge_agent_drivers.modbus.identity import AnotherDevice, IdentityGuard
 from edge_agent_drivers.modbus.inquiry import answer
 from edge_agent_drivers.modbus.listening import Listener
@@ -129,4 +138,11 @@ class ModbusDriver(Driver):
         return f"machine {self._machine}: {fault}; check url, unit_id and profile, or write identity: off"
 
     def _advice(self, fault: LineFault) -> str:
-        return f"machine {self._machine}: {fault}: check power, cable, address and unit_id"
+        start = f"machine {self._machine}: {fault}"
+        if isinstance(fault, Unreached):
+            return start
+        if isinstance(fault, Refused) and fault.code in BEHIND_GATEWAY:
+            return f"{start}: check unit_id, and power and cable of the device behind the gateway"
+        if isinstance(fault, LineLost):
+            return f"{start}: check power, cable and address"
+        return f"{start}: check power, cable, address and unit_id"

@@ -58,8 +58,7 @@ def parse_endpoint(url: str) -> Endpoint:
     """The endpoint that `url` names. ValueError with what to write instead."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
-        hint = "" if separator else f"; did you mean tcp://{url}?"
-        raise ValueError(f"'{url}' is not a Modbus address: write tcp://host:port{hint}")
+        raise ValueError(f"'{url}' is not a Modbus address: {_instead(url)}")
     if scheme == "rtu":
         return _serial(url, rest)
     match = _NETWORK.fullmatch(rest)
@@ -69,6 +68,16 @@ def parse_endpoint(url: str) -> Endpoint:
     if not 1 <= port <= 65535:
         raise ValueError(f"there is no port {port}: ports go from 1 to 65535")
     return Endpoint(scheme, match["host"].strip("[]"), port)
+
+
+def _instead(url: str) -> str:
+    """What to write for a URL without a scheme of ours."""
+    serial = "rtu:///dev/ttyUSB0?baudrate=19200&parity=E"
+    if "/dev/" in url or re.match(r"(com\d|tty)", url, re.IGNORECASE):
+        return f"a serial line is written {serial}"
+    if _NETWORK.fullmatch(url):
+        return f"write tcp://host:port; did you mean tcp://{url}?"
+    return f"write tcp://host:port (or udp, tls, rtu+tcp), or {serial}"
 
 
 def _serial(url: str, rest: str) -> Endpoint:

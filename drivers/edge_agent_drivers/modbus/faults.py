@@ -2,7 +2,8 @@
 
 LineFault
 ├── LineLost     no connection, or it broke
-│   └── NotConnected  not asked, because there is none
+│   ├── NotConnected  not asked, because there is none
+│   ├── Unreached    the connection could not be opened; the text says what to check
 │   ├── Unplugged    the adapter of a serial line is not there
 │   └── Taken        a serial line that is not ours to talk on
 ├── Untrusted    TLS: a certificate is not accepted, or ours cannot be used
@@ -52,6 +53,10 @@ class LineLost(LineFault):
     """There is no connection, or it broke while waiting."""
 
     status = bad(Reason.NOT_CONNECTED)
+
+
+class Unreached(LineLost):
+    """The connection could not be opened; the text says why and what to check."""
 
 
 class Unplugged(LineLost):

@@ -70,6 +70,11 @@ class ModbusLine:
         return connection is not None and connection.usable and connection.joined(self)
 
     @property
+    def answered(self) -> bool:
+        """Whether anybody was answered over the connection since it was opened last."""
+        return self._connection is not None and self._connection.answered
+
+    @property
     def generation(self) -> int:
         """Goes up with every attempt to connect, whoever of those that share the connection made it."""
         return 0 if self._connection is None else self._connection.attempts

@@ -110,14 +110,21 @@ class GroupScan:
             for block in several:
                 await self._read(block, row)
                 if row.failure is not None and not row.answered and (row.gone or row.unanswered >= 2):
-                    raise row.failure
+                    raise self._dead(row, row.failure)
         if row.failure is not None and not row.answered:
-            raise row.failure
+            raise self._dead(row, row.failure)
         await self._retest(row, now)
         self._settle(row)
         if self._derived is not None:
             self._derived.apply(row, at)
         return row
+
+    def _dead(self, row: Row, failure: LineFault) -> LineFault:
+        """Nothing answered, which says something of the device, and nothing of the blocks that were asked."""
+        for block, _ in row.notes:
+            if (strikes := self._strikes.get(block.key)) is not None:
+                strikes.count = max(0, strikes.count - 1)
+        return failure
 
     def _begin(self, row: Row, now: float) -> None:
         self._found = False

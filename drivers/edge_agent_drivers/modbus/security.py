@@ -25,6 +25,10 @@ class TlsSettings(StrictModel):
     insecure: bool = False
     """True takes any certificate: anybody on the way can then read along and make up values."""
 
+    def described(self) -> str:
+        """What was written, for messages."""
+        return f"tls: {self.model_dump_json(exclude_defaults=True)}"
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.cert_file is None) != (self.key_file is None):

@@ -33,7 +33,7 @@ Problem = tuple[tuple[str, ...], str]
 class CommSettings(StrictModel):
     """Timing of the connection."""
 
-    timeout: Duration | None = None
+    timeout: Duration | None = Field(default=None, gt=0)
     """How long to wait for an answer; default: the machine's `timeout`."""
     retries: int = Field(default=0, ge=0, le=5)
     """How often a request is asked again within a scan, after silence, garbage or "busy"."""
@@ -45,7 +45,7 @@ class CommSettings(StrictModel):
     """Time between connecting and the first request."""
     listen: Duration = Field(default=3.0, ge=3.0)
     """How long a serial line is listened to before the first byte is sent, lest another master is there."""
-    retest: Duration = 600.0
+    retest: Duration = Field(default=600.0, gt=0)
     """How often a refused register is tried again."""
 
     @model_validator(mode="after")
@@ -178,12 +178,19 @@ class ModbusMachine(MachineSettings):
                 )
         return found
 
-    def serial_line(self) -> tuple[str, str] | None:
-        """The serial port and its settings, as ("/dev/ttyUSB0", "19200 baud, 8E1")."""
+    def shared_line(self) -> tuple[str, Mapping[tuple[str, ...], str]] | None:
+        """What machines on one connection must agree on: ("/dev/ttyUSB0", {("url",): "9600 baud, 8E1"})."""
         line = self.endpoint
-        if not line.serial:
-            return None
-        return line.host, f"{line.baudrate} baud, {line.bytesize}{line.parity}{line.stopbits}"
+        agreed: dict[tuple[str, ...], str] = {}
+        if line.scheme == "tls":
+            agreed["tls",] = (self.tls or TlsSettings()).described()
+        elif line.scheme in ("rtu", "rtu+tcp"):
+            agreed["mode",] = f"mode: {self.mode}"
+        if line.serial:
+            agreed["url",] = f"{line.baudrate} baud, {line.bytesize}{line.parity}{line.stopbits}"
+        if line.serial and self.mode == "poll":
+            agreed["comm", "listen"] = f"comm.listen: {self.comm.listen:g}s"
+        return (str(line).lower() if not line.serial else line.host, agreed) if agreed else None
 
     def traffic(self) -> Mapping[float, tuple[int, int]]:
         """Scan rate -> requests that its tags take, and bytes of values that come with their answers."""

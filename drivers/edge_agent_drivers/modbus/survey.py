@@ -148,7 +148,9 @@ def _show(url: str, search: Search) -> None:
         if unit.refused or unit.silent:
             counts = f"{len(unit.found)} addresses answered, {unit.refused} refused, {unit.silent} silent"
             terminal.say(f"  {counts}")
-    terminal.say("Ready to paste; find types and byte orders with `edge-agent probe`:\n")
+    terminal.say(
+        "Ready to paste below a line `site: NAME`; find types and byte orders with `edge-agent probe`:\n"
+    )
     for line in _yaml(url, search.found):
         terminal.show(line)
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from ssl import SSLContext, SSLError
 
+from edge_agent_drivers.dialling import why_not
 from edge_agent_drivers.modbus.channel import Dial
-from edge_agent_drivers.modbus.faults import LineLost
+from edge_agent_drivers.modbus.faults import Unreached
 from edge_agent_drivers.modbus.mbap import MbapConnection
 from edge_agent_drivers.modbus.owing import Owing
 from edge_agent_drivers.modbus.rtu import RtuConnection
@@ -54,8 +55,7 @@ async def connect(
         close()
         if isinstance(error, SSLError):
             raise
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise LineLost(f"no connection to {host}:{port}: {why}") from error
+        raise Unreached(f"no connection to {host}:{port}: {why_not(error)}") from error
     except BaseException:
         close()
         raise

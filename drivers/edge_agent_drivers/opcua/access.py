@@ -119,6 +119,7 @@ class Access:
             raise self.refusal(
                 f"its certificate is not pinned (SHA-256 {server.sha256}): compare it and run"
                 f" edge-agent opcua enrol -c FILE --machine {self._machine}"
+                f" (without a configuration: edge-agent opcua enrol {self._url})"
             )
         if pinned is not None and pinned.der != server.der:
             raise self.refusal(

@@ -21,6 +21,7 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from cryptography import x509
 
 from edge_agent.errors import DeviceRefused, DeviceUnreachable
+from edge_agent_drivers.dialling import why_not
 from edge_agent_drivers.opcua.access import Access, Papers, apart, clocks
 from edge_agent_drivers.opcua.certificate import Certificate, Credential
 from edge_agent_drivers.opcua.discovery import RANKED, discover, login_kind, short
@@ -233,4 +234,6 @@ class Channel:
                 f"{start} hung up while the channel was being secured ({failure}): that is how some servers"
                 " refuse a certificate: accept ours on the server (edge-agent opcua enrol says how)"
             )
+        if isinstance(failure, OSError) and failure.errno:
+            return DeviceUnreachable(f"{start}: {why_not(failure)}")
         return DeviceUnreachable(f"{start}: {failure}: check power, network and address")

@@ -73,9 +73,11 @@ class _Job:
             show("")
         if offer is None or offer.certificate is None:
             enrolment.problem = (
-                f"it does not offer policy {known.policy} {known.channel_mode}: check security"
+                f"it does not offer policy {known.policy} {known.channel_mode}: switch it on in the server,"
+                " or write in `security` what the table shows"
                 if wanted
-                else "it offers no security worth the name: policy None, on a network you trust"
+                else "it offers no security worth the name: switch a policy on in the server, or go without"
+                " (leave `security` out) on a network you trust"
             )
             return self._end(enrolment, reader)
         security = self._chosen(offer.policy, offer.mode)

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edge_agent.types import ReadGroup
+from edge_agent.types import ReadGroup, Reason
 from edge_agent_drivers.opcua.conditions import Conditions
 from edge_agent_drivers.opcua.items import Item, Pending, complain
 from edge_agent_drivers.opcua.lookup import look_up
-from edge_agent_drivers.opcua.requests import Granted, Wanted
+from edge_agent_drivers.opcua.requests import Granted, Wanted, named
 from edge_agent_drivers.opcua.session import Session
 from edge_agent_drivers.opcua.status import FILTER_REFUSED, FULL, status_of
 from edge_agent_drivers.opcua.structures import Types
@@ -97,7 +97,9 @@ class Monitoring:
     def _refused(self, item: Item, handle: int, granted: Granted) -> None:
         item.trouble = status_of(granted.code)
         self._awaited.discard(handle)
-        what = f"the server refuses to monitor it: 0x{granted.code:08X}, {item.trouble.reason}"
+        what = f"the server refuses to monitor it: {named(granted.code)}, {item.trouble.reason}"
+        if item.trouble.reason is Reason.ILLEGAL_ADDRESS:
+            what = f"the server has no such node ({named(granted.code)}): edge-agent browse opcua shows them"
         if granted.code & 0xFFFF0000 in FULL:
             what = "the server monitors no more items: read fewer tags, or write mode: poll for the machine"
         complain(self._machine, item, what)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.status_codes import get_name_and_doc
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,9 @@ def monitored_item(wanted: Wanted) -> ua.MonitoredItemCreateRequest:
     request.MonitoringMode = ua.MonitoringMode.Reporting
     request.RequestedParameters = parameters
     return request
+
+
+def named(code: int) -> str:
+    """A status code as manuals of servers write it: BadNodeIdUnknown; as a number where it has no name."""
+    name, meaning = get_name_and_doc(code & 0xFFFF0000)
+    return f"0x{code:08X}" if meaning.startswith("Unknown") else str(name)

@@ -75,8 +75,13 @@ async def browse(
     most: int,
     values: bool,
     json_output: bool,
+    security: str | None = None,
+    username: str | None = None,
 ) -> int:
-    """Walk the address space and show its variables; the exit code. `device` is for people."""
+    """Walk the address space and show its variables; the exit code. `device` is for people.
+
+    `security` (POLICY[/MODE]) and `username` are what the connection was asked for with: the YAML needs them.
+    """
     try:
         parse_node(root)
     except ValueError as problem:
@@ -93,11 +98,12 @@ async def browse(
         return NOTHING
     terminal.progress("")
     url = device.split(" ", 1)[0]
-    lines = yaml_lines(url, found.variables)
+    lines = yaml_lines(url, found.variables, _security(security, username))
     if json_output:
         terminal.show(json.dumps(_document(url, found, lines), ensure_ascii=False))
     elif found.variables:
-        terminal.say(f"{len(found.variables)} variables, {found.visited} nodes looked at. Ready to paste:\n")
+        counts = f"{len(found.variables)} variables, {found.visited} nodes looked at"
+        terminal.say(f"{counts}. Ready to paste below a line `site: NAME`:\n")
         terminal.show("\n".join(lines))
     if not found.variables:
         terminal.say(f"No variable below {root}" + (f" fits {pattern}." if pattern else "."))
@@ -181,9 +187,21 @@ def _document(url: str, found: Found, lines: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def yaml_lines(url: str, variables: Sequence[Variable]) -> list[str]:
+def _security(security: str | None, username: str | None) -> list[str]:
+    if security is None and username is None:
+        return []
+    policy, _, mode = (security or "None").partition("/")
+    keys = [f"policy: {policy}"]
+    if mode:
+        keys.append(f"mode: {mode}")
+    if username is not None:
+        keys += [f"username: {json.dumps(username)}", "password: !secret NAME"]
+    return [f"    security: {{{', '.join(keys)}}}"]
+
+
+def yaml_lines(url: str, variables: Sequence[Variable], security: Sequence[str] = ()) -> list[str]:
     """A machine with a tag for every variable, grouped by folder; what cannot be a tag is a comment."""
-    lines = ["machines:", "  machine-1:", "    driver: opcua", f"    url: {json.dumps(url)}"]
+    lines = ["machines:", "  machine-1:", "    driver: opcua", f"    url: {json.dumps(url)}", *security]
     lines.append("    tags:" if any(not _problem(one.details) for one in variables) else "    tags: {}")
     names = _names(variables)
     for one in variables:

@@ -39,11 +39,17 @@ def run(config: ConfigFile) -> None:
 
 
 @app.command(epilog="Example: edge-agent historian -c /etc/edge-agent/agent.yaml")
-def historian(config: ConfigFile) -> None:
+def historian(
+    config: ConfigFile,
+    instance: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tells historians that share the work apart; default: by state folder."),
+    ] = None,
+) -> None:
     """Run the historian alone, on any host."""
     from edge_agent.cli.run import historian as run_historian
 
-    ask(run_historian, config)
+    ask(run_historian, config, instance)
 
 
 @app.command(epilog="Example: edge-agent check agent.yaml --connect")

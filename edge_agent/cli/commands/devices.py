@@ -183,5 +183,7 @@ def browse_opcua(
         depth=depth,
         most=most,
         values=values,
+        security=security,
+        username=username,
         json_output=json_output,
     )

@@ -9,15 +9,17 @@ import typer
 
 from edge_agent.cli.commands.app import Json, Machine, app, ask, group
 
-opcua = group("opcua", "Security of OPC UA servers.")
+opcua = group(
+    "opcua",
+    "Security of OPC UA servers: certificates on both sides.",
+    example="edge-agent opcua enrol -c agent.yaml --machine press-2",
+)
 app.add_typer(opcua)
 
 
 @opcua.command("enrol", epilog="Example: edge-agent opcua enrol -c agent.yaml --machine press-2")
 def enrol(
-    url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="The server: opc.tcp://host:port.")
-    ] = None,
+    url: Annotated[str | None, typer.Argument(metavar="URL", help="The server: opc.tcp://host:port.")] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", metavar="FILE", help="Its state folder and settings count."),
@@ -36,7 +38,10 @@ def enrol(
     renew: Annotated[bool, typer.Option("--renew", help="Make a new certificate for us.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Make our certificate, look at the server's, pin it, and say what to do on the server."""
+    """Exchange certificates: make ours, pin the server's.
+
+    Says what is then to do on the server.
+    """
     from edge_agent.cli.enrol import enrol as run_enrol
 
     if config is not None and state is not None:

@@ -14,7 +14,10 @@ def profiles(
     name: Annotated[str | None, typer.Argument(help="Show this profile whole.")] = None,
     json_output: Json = False,
 ) -> None:
-    """List the device profiles: registers of real devices, ready for `profile: NAME`."""
+    """List the devices whose registers are known.
+
+    `profile: NAME` brings them all into a machine.
+    """
     from edge_agent.cli.profiles import profiles as show_profiles
 
     ask(show_profiles, name, json_output=json_output)
