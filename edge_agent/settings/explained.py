@@ -41,8 +41,7 @@ EXPLAINED: Mapping[str, Explained] = {
     "E104": Explained(
         "A key that is not known at this place: a typing error, the word of another program, or a key of "
         "another level.",
-        "Take the key that is suggested. All keys are in [configuration.md](configuration.md), and an "
-        "editor with the schema (`edge-agent schema`) offers them.",
+        "Take the key that is suggested. An editor with the schema (`edge-agent schema`) offers them.",
     ),
     "E105": Explained(
         "In one mapping a key stands once. Many programs take the last silently; here it is an error, "
