@@ -18,7 +18,7 @@ import pytest
 from edge_agent import lineprotocol as lp
 from edge_agent.historian import Historian, History, instance_number
 from edge_agent.historian.claims import Claim, Claims
-from edge_agent.mqtt import MqttClient
+from edge_agent.mqtt import Message, MqttClient
 from edge_agent.settings.models import Configuration
 from tests.historian.conftest import historian
 from tests.historian.test_claims import agent
@@ -122,7 +122,12 @@ async def test_a_historian_that_is_killed_loses_nothing(
     machines = [Machine(plant, f"pump-{n}") for n in range(4)]
     names: set[str] = set()
     client = MqttClient(broker.settings(), "watch")
-    client.subscribe("fjord-parts/ulsteinvik/_agents/+/status", lambda m: names.add(m.topic.split("/")[-2]))
+
+    def heard(message: Message) -> None:
+        if b'"role":"historian"' in message.payload:
+            names.add(message.topic.split("/")[-2])
+
+    client.subscribe("fjord-parts/ulsteinvik/_agents/+/status", heard)
     async with client, Agent(tmp_path, plant, confirm_timeout=1).running() as sender:
         await eventually(lambda: len(names) == 2, 20, "both are there, under different names")
         for victim in two:

@@ -50,8 +50,12 @@ class Soak:
         return {**self.verdict.found, **grown}
 
 
+POOLED = 16
+"""Threads that pools may have, which make them when they are first needed and keep them."""
+
+
 def _look(site: Site) -> tuple[float, int, int]:
-    """RSS in MB, descriptors, and tasks with threads, of the agent while everything is well."""
+    """RSS in MB, descriptors, and tasks with threads over POOLED, of the agent while everything is well."""
     assert site.agent.process is not None
     process = Path(f"/proc/{site.agent.process.pid}")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line)
@@ -59,7 +63,7 @@ def _look(site: Site) -> tuple[float, int, int]:
     return (
         int(status["VmRSS"].split()[0]) / 1024,
         len(os.listdir(process / "fd")),
-        int(status["Threads"]) + tasks,
+        max(0, int(status["Threads"]) - POOLED) + tasks,
     )
 
 
