@@ -9,10 +9,10 @@ import numpy as np
 from edge_agent.errors import ModelError
 from edge_agent_models.arrays import Arrays, Bools, Floats, Ints, below, prefixed, taken
 from edge_agent_models.context import ContextModel, fit_context, load_context
-from edge_agent_models.fusion import THIN_WEIGHTS, WEIGHTS
-from edge_agent_models.innovation import Innovation, fit_innovation, load_innovation, no_innovation
-from edge_agent_models.level import LevelScore, fit_level, load_level, unforeseen_level
-from edge_agent_models.limits import margin, own_limit
+from edge_agent_models.fusion import fuse
+from edge_agent_models.innovation import Innovation, fit_innovation, load_innovation
+from edge_agent_models.level import LevelScore, fit_level, load_level
+from edge_agent_models.limits import budget_factor, own_limit
 from edge_agent_models.missing import mean_there
 from edge_agent_models.novelty import Novelty, fit_novelty, load_novelty
 from edge_agent_models.parity import Parity, fit_parity, load_parity
@@ -20,15 +20,11 @@ from edge_agent_models.quality import moves_in_runs
 from edge_agent_models.rhythm import window_rows
 from edge_agent_models.screening import quantum, steady
 from edge_agent_models.settling import Settling, fit_settling, load_settling
-from edge_agent_models.slow import SlowModel, fit_slow, load_slow
 from edge_agent_models.windows import whole_windows, window_means, window_medians
 
-CLIP = 16.0
+CLIP = 12.0
 """Standardised residuals are clipped here: one wild row must not fill a window."""
 LEAST_ROWS = 30
-THIN = 10
-"""With fewer rows than this per judged tag limits are twice as wide, and how tags move is not learned."""
-_THIN_WIDER = 2.0
 _MISSING = 0.5
 """A tag missing in more than this share of the learned rows is not judged."""
 
@@ -46,9 +42,7 @@ class Baseline:
     scale: Floats
     """(tags,) standard deviation of what context does not explain; infinite for a tag not judged."""
     limits: Floats
-    """(3,) level, innovation, novelty; for the budget of false alarms."""
-    weights: Floats
-    """(3,) what each has to say in the fused score."""
+    """(3,) level, innovation, novelty; (budget factor included)."""
     tag_limits: Floats
     """(tags,) each tag's own limit of |z|."""
     moves: Floats
@@ -59,7 +53,6 @@ class Baseline:
     innovation: Innovation
     novelty: Novelty
     parity: Parity
-    slow: SlowModel
 
     @property
     def judged(self) -> Bools:
@@ -83,13 +76,13 @@ class Baseline:
 
 
 _NUMBERS = ("period", "window")
-_PLAIN = ("middle", "scale", "limits", "weights", "tag_limits", "moves")
-_PARTS = ("context", "settling", "level", "innovation", "novelty", "parity", "slow")
+_PLAIN = ("middle", "scale", "limits", "tag_limits", "moves")
+_PARTS = ("context", "settling", "level", "innovation", "novelty", "parity")
 
 
 def load_baseline(arrays: Arrays) -> Baseline:
     """The baseline from what `save` gave. ModelError where something is missing."""
-    middle, scale, limits, weights, tag_limits, moves = (
+    middle, scale, limits, tag_limits, moves = (
         np.asarray(taken(arrays, name), dtype=np.float64) for name in _PLAIN
     )
     return Baseline(
@@ -98,7 +91,6 @@ def load_baseline(arrays: Arrays) -> Baseline:
         middle,
         scale,
         limits,
-        weights,
         tag_limits,
         moves,
         load_context(below("context", arrays)),
@@ -107,20 +99,13 @@ def load_baseline(arrays: Arrays) -> Baseline:
         load_innovation(below("innovation", arrays)),
         load_novelty(below("novelty", arrays)),
         load_parity(below("parity", arrays)),
-        load_slow(below("slow", arrays)),
     )
 
 
 def fit_baseline(
-    values: Floats,
-    lagged: Floats,
-    segments: Ints,
-    since: Floats,
-    seen: int,
-    period: float,
-    per_day: float,
+    values: Floats, lagged: Floats, segments: Ints, since: Floats, period: float, per_day: float
 ) -> Baseline:
-    """Learn the normal from n rows that were kept of `seen`.
+    """Learn the normal from n rows.
 
     `values`: (n, tags) in engineering units, NaN where missing; `lagged`: (n, features) of `Lags`;
     `segments`: (n,) changes where neighbours are not; `since`: (n,) seconds since the last start; `period`:
@@ -139,19 +124,16 @@ def fit_baseline(
     window = window_rows(period)
     steady_tags = steady(np.where(np.isfinite(scale), rows, np.nan), usable)
     floor = np.where(np.isfinite(scale), 0.5 * steps / scale, 1.0)
-    judged = np.isfinite(scale)
-    thin = len(rows) < THIN * int(judged.sum())
-    weights = THIN_WEIGHTS if thin else WEIGHTS
-    scores = _fit_scores(rows, segments, window, steady_tags, usable, floor, thin)
-    beyond = margin(per_day, period) * (_THIN_WIDER if thin else 1.0)
-    limits = np.array([own_limit(smoothed, beyond) for smoothed in scores.smoothed.T])
-    slow = fit_slow(np.where(judged, rows, np.nan), context.sway, judged, seen, period, per_day)
+    scores = _fit_scores(rows, segments, window, steady_tags, usable, floor)
+    limits = np.array([own_limit(smoothed) for smoothed in scores.smoothed.T])
+    ratios = fuse(scores.smoothed / limits)
+    limits = limits * budget_factor(ratios, segments[scores.ends], period, per_day)
     parity = fit_parity(np.where(np.isfinite(rows), rows, 0.0))
     middle = np.nan_to_num(mean_there(values))
     moves = _learned_moves(values, lagged, context, parity, middle, scale)
     return Baseline(
-        period, window, middle, scale, limits, weights, scores.tag_limits, moves,
-        context, settling, scores.level, scores.innovation, scores.novelty, parity, slow,
+        period, window, middle, scale, limits, scores.tag_limits, moves,
+        context, settling, scores.level, scores.innovation, scores.novelty, parity,
     )  # fmt: skip
 
 
@@ -162,11 +144,12 @@ class _Scores:
     novelty: Novelty
     smoothed: Floats
     """(m, 3) learned scores, smoothed as they will be when streaming."""
+    ends: Ints
     tag_limits: Floats
 
 
 def _fit_scores(
-    rows: Floats, segments: Ints, window: int, steady_tags: Bools, usable: Bools, floor: Floats, thin: bool
+    rows: Floats, segments: Ints, window: int, steady_tags: Bools, usable: Bools, floor: Floats
 ) -> _Scores:
     ends = whole_windows(segments, window)
     if len(ends) < LEAST_ROWS:
@@ -174,29 +157,20 @@ def _fit_scores(
             f"{len(ends)} whole windows of {window} rows are too few to learn from, {LEAST_ROWS} are needed: "
             "learn longer, or look for what interrupts the rows"
         )
-    means = window_means(rows, ends, window)
-    level = fit_level(means, steady_tags, usable, floor)
-    deviations = level.deviations(means)
-    unforeseen = unforeseen_level(means, ends, len(rows), window, level, floor)
-    if thin:
-        innovation, errors, error_ends = (
-            no_innovation(rows.shape[1]),
-            np.zeros(len(rows)),
-            np.arange(len(rows)),
-        )
-    else:
-        innovation, errors, error_ends = fit_innovation(np.where(np.isfinite(rows), rows, 0.0), segments)
+    level = fit_level(window_means(rows, ends, window), steady_tags, usable, floor)
+    deviations = level.deviations(window_means(rows, ends, window))
+    innovation, errors, error_ends = fit_innovation(np.where(np.isfinite(rows), rows, 0.0), segments)
     states = np.where(np.isfinite(deviations), deviations, 0.0)[:, level.steady]
-    novelty, distances = fit_novelty(states, ends, len(rows), 2 * window)
+    novelty, distances = fit_novelty(states, ends, 2 * window)
     raw = np.full((len(rows), 3), np.nan)
-    raw[ends, 0], raw[error_ends, 1], raw[ends, 2] = level.score(unforeseen), errors, distances
+    raw[ends, 0], raw[error_ends, 1], raw[ends, 2] = level.score(deviations), errors, distances
     whole = whole_windows(segments, window)
     whole = whole[[bool(np.isfinite(raw[end - window + 1 : end + 1]).all()) for end in whole]]
     if not len(whole):
         raise ModelError("the rows are interrupted too often to learn from: no stretch is long enough")
     smoothed = np.column_stack([window_medians(raw[:, score], whole, window) for score in range(3)])
     largest = np.where(np.isfinite(deviations), np.abs(deviations), 0.0).max(axis=0)
-    return _Scores(level, innovation, novelty, smoothed, np.maximum(3.5, 1.2 * largest))
+    return _Scores(level, innovation, novelty, smoothed, whole, np.maximum(3.5, 1.2 * largest))
 
 
 def _usable(values: Floats) -> Bools:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_agent_models.arrays import Arrays, Bools, Floats, Ints, fields_of, median, taken
-from edge_agent_models.folds import FOLDS, folds
 from edge_agent_models.lags import LAGS, lagged
 from edge_agent_models.missing import mean_there, rms_there, spread_there
 
+FOLDS = 5
 _STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 _WORTH = 0.03
 """Context must take away at least this share of a tag's out-of-fold variance to be used for it."""
@@ -175,9 +175,9 @@ def _fit_tags(z: Floats, values: Floats) -> tuple[Floats, Floats, float]:
         return coef, residuals, 1.0
     weight = np.isfinite(values)
     filled = np.where(weight, values, 0.0)
-    part = folds(rows)
-    held_out = np.stack([_out_of_fold(z, filled, weight, part, s) for s in _STRENGTHS])
-    plain = _out_of_fold(np.zeros((rows, 1)), filled, weight, part, 1.0)
+    folds = np.arange(rows) * FOLDS // rows
+    held_out = np.stack([_out_of_fold(z, filled, weight, folds, s) for s in _STRENGTHS])
+    plain = _out_of_fold(np.zeros((rows, 1)), filled, weight, folds, 1.0)
     errors = [np.nan_to_num(rms_there(np.where(weight, part, np.nan))) for part in held_out]
     left = np.stack(errors) ** 2
     before = np.nan_to_num(rms_there(np.where(weight, plain, np.nan))) ** 2
@@ -191,11 +191,11 @@ def _fit_tags(z: Floats, values: Floats) -> tuple[Floats, Floats, float]:
     return coef, residuals, float(median(np.array([_STRENGTHS[b] for b in best[useful]] or [1.0])))
 
 
-def _out_of_fold(z: Floats, values: Floats, weight: Bools, part: Ints, strength: float) -> Floats:
+def _out_of_fold(z: Floats, values: Floats, weight: Bools, folds: Ints, strength: float) -> Floats:
     """Residuals of every row from a ridge fitted without the row's part of the learning time."""
     residuals = np.empty_like(values)
     for fold in range(FOLDS):
-        out = part == fold
+        out = folds == fold
         inside = ~out
         mean = values[inside].sum(axis=0) / np.maximum(weight[inside].sum(axis=0), 1)
         centered = np.where(weight[inside], values[inside] - mean, 0.0)

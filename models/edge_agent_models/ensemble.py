@@ -1,11 +1,11 @@
 """The detector: it learns what is normal for one machine, and says row by row how far from it the machine is.
 
-    rows -> lags of context -> sensor check -> residual -> fast scores, slow average -> ratio to the limit
+    rows -> lags of context -> sensor check -> residual -> three scores -> fused ratio to the limit
                                     |               |
                               faults (masked)   learning: kept, then fitted once
 
-What was normal at commissioning stays the measure of the slow layer, so that slow wear is not absorbed; only
-the fast scores forgive, within bounds, what an excursion leaves behind. README.md beside has the figures.
+Nothing learned is ever re-centred: what was normal at commissioning stays the measure, so that slow wear is
+not absorbed. See README.md beside this package for what it was measured to do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edge_agent_models.movers import Movers
 from edge_agent_models.quality import SensorCheck, plausible
 from edge_agent_models.rhythm import PERSIST_SECONDS, Rhythm, persistence_rows
 
-VERSION = 2
+VERSION = 1
 
 
 class EnsembleDetector(Detector):
@@ -146,7 +146,6 @@ class EnsembleDetector(Detector):
             lesson.context[part],
             lesson.segments[part],
             lesson.since[part],
-            lesson.seen,
             self._rhythm.period,
             self._settings.false_alarms,
         )
@@ -183,7 +182,7 @@ class EnsembleDetector(Detector):
         if since < max(base.settling.hold, PERSIST_SECONDS) or unsure:
             judge.clear()
             return self._plain(time, HealthState.PAUSED, words.waiting(unsure))
-        verdict = judge.take(row, masked, not outlook.novel.any())
+        verdict = judge.take(row, masked)
         self._check.watch_spikes(row)
         if verdict is None:
             return self._plain(time, HealthState.PAUSED, "gathering rows after a stop or a gap")
@@ -204,7 +203,7 @@ class EnsembleDetector(Detector):
     ) -> Score:
         widen = PROVISIONAL if self.phase is Phase.PROVISIONAL else 1.0
         value = verdict.value / widen
-        self._movers.follow(time, np.abs(verdict.moved) / (base.tag_limits * widen))
+        self._movers.follow(time, np.abs(verdict.deviations) / (base.tag_limits * widen))
         first = self._movers.first(persistence_rows(base.period)) if value >= 1.0 else None
         names, strange = self._roles.names, self._strange(outlook)
         return Score(

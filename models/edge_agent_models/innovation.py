@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent_models.arrays import Arrays, Floats, Ints, fields_of, taken
-from edge_agent_models.folds import turns
 from edge_agent_models.level import normalised
 from edge_agent_models.windows import whole_windows
 
@@ -51,32 +50,20 @@ class Innovation:
 def fit_innovation(rows: Floats, segments: Ints) -> tuple[Innovation, Floats, Ints]:
     """Learn from standardised residuals (n, tags) with NaN as 0, in segments (n,).
 
-    Returns the model, its scores and the rows they belong to. Both the scores and the covariance are of
-    errors on parts of the time that the regression was not fitted on: its own rows it knows too well.
+    Returns the model, its in-sample scores and the rows they belong to.
     """
     ends = whole_windows(segments, ORDER + 1)
     past = np.hstack([rows[ends - lag] for lag in range(1, ORDER + 1)])
     now = rows[ends]
-    coef = _regression(past, now)
+    gram = past.T @ past + _STRENGTH * np.eye(past.shape[1])
+    coef = np.asarray(np.linalg.solve(gram, past.T @ now), dtype=np.float64)
     errors = now - past @ coef
-    for learned, tried in turns(ends, len(rows), ORDER):
-        errors[tried] = now[tried] - past[tried] @ _regression(past[learned], now[learned])
     offset = errors.mean(axis=0) if len(errors) else np.zeros(rows.shape[1])
     errors = errors - offset
     precision = np.asarray(np.linalg.inv(shrunk_covariance(errors)), dtype=np.float64)
     model = Innovation(coef, offset, precision)
     distance = ((errors @ precision) * errors).sum(axis=1) / max(1, rows.shape[1])
     return model, np.maximum(distance, 0.0), ends
-
-
-def no_innovation(tags: int) -> Innovation:
-    """A model that expects nothing, for where there are too few rows to learn one."""
-    return Innovation(np.zeros((ORDER * tags, tags)), np.zeros(tags), np.eye(tags))
-
-
-def _regression(past: Floats, now: Floats) -> Floats:
-    gram = past.T @ past + _STRENGTH * np.eye(past.shape[1])
-    return np.asarray(np.linalg.solve(gram, past.T @ now), dtype=np.float64)
 
 
 def shrunk_covariance(errors: Floats) -> Floats:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent_models.arrays import Arrays, Bools, Floats, Ints, fields_of, taken
-from edge_agent_models.folds import turns
+from edge_agent_models.arrays import Arrays, Bools, Floats, fields_of, taken
 
 _FIELDS = ("mean", "spread", "steady")
 
@@ -52,18 +51,6 @@ def fit_level(window_means: Floats, steady: Bools, usable: Bools, floor: Floats)
     spread = np.maximum(np.sqrt(square), floor)
     spread = np.where(usable & (spread > 0), spread, np.inf)
     return LevelScore(mean, spread, steady & np.isfinite(spread))
-
-
-def unforeseen_level(
-    window_means: Floats, ends: Ints, rows: int, window: int, level: LevelScore, floor: Floats
-) -> Floats:
-    """(m, tags) |z| of window means at rows `ends` (m,), each by a level learned without its part."""
-    found = np.abs(level.deviations(window_means))
-    for learned, tried in turns(ends, rows, window):
-        if learned.any() and tried.any():
-            other = fit_level(window_means[learned], level.steady, np.isfinite(level.spread), floor)
-            found[tried] = np.abs(other.deviations(window_means[tried]))
-    return found
 
 
 def load_level(arrays: Arrays) -> LevelScore:

@@ -1,18 +1,22 @@
-"""Where a fast score stops being normal: its own limit, wider the smaller the budget of false alarms."""
+"""Where a score stops being normal: its own limit, and a budget of false alarms over all of them."""
 
 from __future__ import annotations
 
-from statistics import NormalDist
+import math
 
 import numpy as np
 
-from edge_agent_models.arrays import Floats
-from edge_agent_models.rhythm import PERSIST_ROWS, PERSIST_SECONDS
+from edge_agent_models.arrays import Floats, Ints
+from edge_agent_models.rhythm import persistence_rows
+from edge_agent_models.windows import whole_windows, window_minima
 
 _QUANTILE = 0.999
-_MARGIN = 1.3
-"""For one false alarm a quarter; see `margin`."""
-_QUARTER = 1 / 91.3125
+_MARGIN = 1.6
+_EULER = 0.5772
+_LEAST_SPREAD = 0.03
+"""Least Gumbel scale as a share of the mean block maximum: six quiet blocks prove little about the tail."""
+_MOST = 1.5
+"""The tail model may raise a limit, by no more than half: what it asks beyond that is extrapolation."""
 PROVISIONAL = 2.0
 """How much wider limits are until the baseline is established."""
 
@@ -20,26 +24,31 @@ STRANGE = 2.0
 """From this ratio on a machine in an unknown regime is anomalous all the same."""
 
 
-def own_limit(scores: Floats, margin: float) -> float:
-    """The limit of one smoothed score: `margin` beyond q.999 of its learned values (n,).
-
-    Each value must come from a model that had not learned from it.
-    """
+def own_limit(scores: Floats) -> float:
+    """The limit of one smoothed score from its learned values (n,): q.999 x 1.6."""
     if not len(scores):
         return 1.0
-    return max(float(np.quantile(scores, _QUANTILE)) * margin, 1e-6)
+    return max(float(np.quantile(scores, _QUANTILE)) * _MARGIN, 1e-6)
 
 
-def margin(per_day: float, period: float) -> float:
-    """How far beyond the learned scores the limits lie for `per_day` false alarms, rows `period` s apart.
+def budget_factor(fused: Floats, segments: Ints, period: float, per_day: float) -> float:
+    """How much all limits must be raised for at most `per_day` false alerts a day, 1 to 1.5.
 
-    A few hundred or thousand learned rows cannot show how a fused score behaves once a quarter. So the margin
-    for one a quarter was measured, and another budget moves it as the tail of a normal law would: an alert
-    has as many chances a day as persistence leaves.
+    `fused`: (n,) ratios to the limit while learning, in `segments` (n,), rows `period` seconds apart. An
+    alert needs the ratio to last (see `persistence_rows`), so the tail is that of its running minimum: a
+    Gumbel law by probability-weighted moments on the maxima of blocks of time.
     """
-    lasting = max(PERSIST_SECONDS, PERSIST_ROWS * period)
-
-    def far(rate: float) -> float:
-        return -NormalDist().inv_cdf(min(0.1, rate * lasting / 86_400.0))
-
-    return _MARGIN * far(per_day) / far(_QUARTER)
+    last = persistence_rows(period)
+    ends = whole_windows(segments, last)
+    block = max(20, 4 * last)
+    if len(ends) < 3 * block or per_day <= 0:
+        return 1.0
+    lasting = window_minima(fused, ends, last)
+    count = len(lasting) // block
+    maxima = np.sort(lasting[: count * block].reshape(count, block).max(axis=1))
+    mean = float(maxima.mean())
+    weighted = float((maxima * np.arange(count)).sum() / (count * (count - 1)))
+    scale = max((2 * weighted - mean) / math.log(2), _LEAST_SPREAD * mean)
+    blocks_per_alert = 86_400 / per_day / (period * block)
+    level = mean - _EULER * scale + scale * math.log(max(blocks_per_alert, 1.0))
+    return float(np.clip(level, 1.0, _MOST))

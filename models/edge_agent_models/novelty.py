@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent_models.arrays import Arrays, Floats, Ints, fields_of, taken
-from edge_agent_models.folds import turns
 from edge_agent_models.level import normalised
 
 NEIGHBOURS = 5
@@ -20,53 +19,45 @@ class Novelty:
 
     prototypes: Floats
     """(prototypes, steady tags)."""
-    sizes: Floats
-    """(prototypes,) their squared lengths."""
 
     def score(self, state: Floats) -> tuple[float, Floats]:
         """Novelty of one state (steady tags,), NaN left out and made up for; and each tag's share of it."""
         there = np.isfinite(state)
-        count = int(there.sum())
-        if not count:
+        if not there.any():
             return 0.0, np.zeros(len(state))
-        if count == len(state):
-            square = self.sizes - 2.0 * (self.prototypes @ state) + state @ state
-        else:
-            apart = np.where(there, self.prototypes - state, 0.0)
-            square = (apart**2).sum(axis=1) * (len(state) / count)
-        some = min(NEIGHBOURS, len(square))
-        nearest = np.argpartition(square, some - 1)[:some]
-        away = np.where(there, self.prototypes[nearest] - state, 0.0) ** 2
-        distance = float(np.sqrt(np.maximum(square[nearest], 0.0)).sum()) / some
-        return distance, normalised(away.sum(axis=0))
+        difference = np.where(there, self.prototypes - np.where(there, state, 0.0), 0.0)
+        square = difference**2
+        distance = square.sum(axis=1) * (len(state) / there.sum())
+        count = min(NEIGHBOURS, len(distance))
+        nearest = np.argpartition(distance, count - 1)[:count]
+        return float(np.sqrt(distance[nearest]).mean()), normalised(square[nearest].mean(axis=0))
 
     def save(self) -> Arrays:
         """The model as arrays."""
         return fields_of(self, ("prototypes",))
 
 
-def fit_novelty(states: Floats, times: Ints, rows: int, apart: int) -> tuple[Novelty, Floats]:
-    """Learn prototypes from states (n, steady tags) without NaN at row numbers `times` (n,) of `rows`.
+def fit_novelty(states: Floats, times: Ints, apart: int) -> tuple[Novelty, Floats]:
+    """Learn prototypes from states (n, steady tags) without NaN at row numbers `times` (n,).
 
-    Returns the model and (n,) scores, each by prototypes of the other parts of the learning time, at least
-    `apart` rows away: a row would be its own witness.
+    Returns the model and (n,) in-sample scores, for which neighbours less than `apart` rows away are left
+    out: their windows overlap, and a row would be its own witness.
     """
     stride = max(1, -(-len(states) // PROTOTYPES))
     chosen = np.arange(0, len(states), stride)
     prototypes = states[chosen]
     scores = np.zeros(len(states))
-    for learned, tried in turns(times, rows, apart):
-        known = prototypes[learned[chosen]]
-        if not len(known) or not tried.any():
-            continue
-        distance = np.sqrt(_squares(states[tried], known))
-        count = min(NEIGHBOURS, len(known))
-        scores[tried] = np.partition(distance, count - 1, axis=1)[:, :count].mean(axis=1)
-    return _made(prototypes), scores
-
-
-def _made(prototypes: Floats) -> Novelty:
-    return Novelty(prototypes, (prototypes**2).sum(axis=1))
+    for start in range(0, len(states), 512):
+        part = slice(start, start + 512)
+        distance = _squares(states[part], prototypes)
+        close = np.abs(times[part, None] - times[None, chosen]) < apart
+        distance[close] = np.inf
+        count = min(NEIGHBOURS, distance.shape[1])
+        nearest = np.sqrt(np.partition(distance, count - 1, axis=1)[:, :count])
+        finite = np.isfinite(nearest)
+        total = np.where(finite, nearest, 0.0).sum(axis=1)
+        scores[part] = total / np.maximum(finite.sum(axis=1), 1)
+    return Novelty(prototypes), scores
 
 
 def _squares(left: Floats, right: Floats) -> Floats:
@@ -78,4 +69,4 @@ def _squares(left: Floats, right: Floats) -> Floats:
 
 def load_novelty(arrays: Arrays) -> Novelty:
     """The model from what `save` gave. ModelError where something is missing."""
-    return _made(np.asarray(taken(arrays, "prototypes"), dtype=np.float64))
+    return Novelty(np.asarray(taken(arrays, "prototypes"), dtype=np.float64))

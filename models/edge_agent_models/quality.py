@@ -95,11 +95,6 @@ class SensorCheck:
         standard deviation of that prediction's error; both in engineering units.
         """
         self.low, self.high = np.fmin(self.low, expected), np.fmax(self.high, expected)
-        if self.run.max(initial=0.0) == 0 and not self.hold.any():
-            # Every tag moves, the usual case by far: nothing to suspect.
-            self.entry = np.abs(self.last - expected) / np.where(spread > 0, spread, np.inf)
-            self.named = np.zeros_like(self.named)
-            return self.named
         unlikely = self.run * np.log((self.repeats + 1) / (self.rows + 2))
         moved = self.high - self.low
         far = moved > np.maximum(1.5 * self.learned_move, _MOVED * spread)

@@ -35,6 +35,11 @@ def persistence_rows(period: float) -> int:
     return max(PERSIST_ROWS, math.ceil(PERSIST_SECONDS / max(period, 1e-3)))
 
 
+def insist_rows(period: float) -> int:
+    """Rows for which the level alone must be out to count without the other scores: 30, and 5 minutes."""
+    return min(3000, max(30, math.ceil(300.0 / max(period, 1e-3))))
+
+
 class Rhythm:
     """The time between rows, learned from the rows themselves."""
 

@@ -102,3 +102,10 @@ def window_medians(scores: Floats, ends: Ints, length: int) -> Floats:
         return np.zeros(0)
     views = np.lib.stride_tricks.sliding_window_view(scores, length)
     return median(views[ends - length + 1])
+
+
+def window_minima(scores: Floats, ends: Ints, length: int) -> Floats:
+    """Smallest of the `length` values up to each of `ends`: (len(ends),)."""
+    views = np.lib.stride_tricks.sliding_window_view(scores, length)
+    least: Floats = views[ends - length + 1].min(axis=-1)
+    return least

@@ -11,7 +11,7 @@ from edge_agent.contracts.plugs import Column
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.types import HealthState, Kind, Score
 from edge_agent_models.ensemble import EnsembleDetector
-from tests.models.plant import COLUMN, COLUMNS, TAGS, Rows, feed, machine, settings, trained, values
+from tests.models.plant import COLUMNS, TAGS, Rows, feed, machine, settings, trained, values
 
 
 def story() -> Rows:
@@ -177,27 +177,3 @@ def test_settings_choose_tags_and_context() -> None:
     scores = detector.update(rows.times[400:], wide[400:], rows.running[400:])
     assert set(scores[-1].contributions) <= {"vibration", "winding"}
     assert scores[-1].state is HealthState.ANOMALOUS
-
-
-@pytest.mark.parametrize("extra", [1, 100, 300])
-def test_more_normal_rows_before_change_no_verdict(extra: int) -> None:
-    """With up to 300 normal rows more to learn from the same alerts start, within 10 rows."""
-    rows = machine(1700).add("vibration", np.minimum(0.8, np.arange(600) * 0.02), 1100)
-    rows.rows[1300:, COLUMN["vibration"]] -= 0.8
-    rows.rows[1500:, COLUMN["winding"]] += 8.0
-    starts = [_starts(rows.part(300 - more, 1700), 500 + more) for more in (0, extra)]
-    assert len(starts[0]) == 2
-    assert len(starts[1]) == 2
-    assert max(abs(one - other) for one, other in zip(*starts, strict=True)) <= 10
-
-
-def _starts(rows: Rows, learn: int) -> list[int]:
-    """Rows after learning at which an alert begins: above the limit for the third row, until below 0.6."""
-    _, scores = trained(rows, learn)
-    found, above, on = [], 0, False
-    for index, value in enumerate(values(scores)):
-        above = above + 1 if value > 1 else 0
-        if not on and above == 3:
-            found.append(index)
-        on = (on and value >= 0.6) or above >= 3
-    return found
